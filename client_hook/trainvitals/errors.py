@@ -1,0 +1,28 @@
+"""The errors of this package.
+
+TrainvitalsError
+├── ConfigurationError (also ValueError): an argument, an environment variable or a file of settings is wrong
+└── CheckpointError: a checkpoint cannot be read or written
+    └── CorruptModelError: a state holds non-finite values; `key` names the first
+"""
+
+
+class TrainvitalsError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class ConfigurationError(TrainvitalsError, ValueError):
+    """A setting is wrong; the message names what was expected and what came."""
+
+
+class CheckpointError(TrainvitalsError):
+    """A checkpoint cannot be read or written."""
+
+
+class CorruptModelError(CheckpointError):
+    """A state holds non-finite values and was not saved under its own name."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"Checkpoint save aborted! Model corrupted at key: {key} ({reason})")
+        self.key = key
+        self.reason = reason
