@@ -1,0 +1,99 @@
+"""One producer's delivery, put together: identity, folder, outbox, spool and courier."""
+
+import os
+import platform
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from trainvitals import __version__, wire
+from trainvitals.delivery.courier import DRAIN, Courier
+from trainvitals.delivery.outbox import Outbox
+from trainvitals.delivery.spool import Spool
+from trainvitals.errors import ConfigurationError
+from trainvitals.options import Options, plain
+
+
+class Depot:
+    """Where a producer's records go. `put` never waits and never raises."""
+
+    def __init__(
+        self,
+        identity: wire.Identity,
+        base: Path,
+        options: Options,
+        token: str | None,
+        on_command: Callable[[wire.Command], None],
+    ) -> None:
+        self.identity = identity
+        self.folder = base / "spool" / identity.run / identity.producer
+        self._outbox = Outbox()
+        try:
+            self._spool = Spool(self.folder, identity)
+        except OSError as error:
+            raise ConfigurationError(f"directory: expected a writable folder, got {base}: {error}") from error
+        self.courier = Courier(
+            self._spool,
+            self._outbox,
+            base=base,
+            server=options.server,
+            token=token,
+            online=options.mode == "online",
+            on_command=on_command,
+        )
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self.courier.start()
+
+    def put(self, record: wire.Record) -> None:
+        """Queue a record."""
+        self._outbox.put(record)
+
+    def close(self, timeout: float = DRAIN) -> bool:
+        """Deliver what is queued; True if the server has it all."""
+        return self.courier.close(timeout)
+
+    @property
+    def busy(self) -> bool:
+        """Whether this thread holds the queue's lock."""
+        return self._outbox.busy
+
+    @property
+    def dropped(self) -> int:
+        """Records that were lost before they were numbered."""
+        return self._outbox.dropped
+
+
+def new_identity(run: str, options: Options) -> wire.Identity:
+    """A new producer of `run`: this process, from now on. Rank and world size as torchrun gives them."""
+    return wire.Identity(
+        run=run,
+        producer=uuid.uuid4().hex,
+        name=options.name,
+        project=options.project,
+        config=plain(options.config),
+        rank=int(os.environ.get("RANK", "0")),
+        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started=time.time(),
+        allow=list(options.allow),
+        auto_sanitize=options.auto_sanitize,
+        versions={
+            "trainvitals": __version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+            "platform": sys.platform,
+        },
+    )
+
+
+def new_run_id() -> str:
+    """A name that sorts by time and does not collide: 20261123-071401-3f9a1c."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6]

@@ -1,0 +1,302 @@
+"""Delivery over a real websocket, to a server that misbehaves in every way it may."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from trainvitals import wire
+from trainvitals.delivery.courier import Courier
+from trainvitals.delivery.outbox import Outbox
+from trainvitals.delivery.spool import Spool, SpoolReader
+
+IDENTITY = wire.Identity(run="r", producer="p", name="n")
+
+
+def notice(i: int) -> wire.Notice:
+    return wire.Notice(step=i, time=0.0, code="n", text=str(i))
+
+
+class FakeServer:
+    """Speaks the server's side of the wire in a thread; `on_batch` may answer instead of an ack."""
+
+    def __init__(self) -> None:
+        self.stored: list[bytes] = []
+        self.hellos: list[wire.Hello] = []
+        self.tokens: list[str | None] = []
+        self.refuse = 0
+        self.on_batch: Callable[[wire.Batch], wire.ToTrainer | None] | None = None
+        self.connections: list[ServerConnection] = []
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._server: Server | None = None
+
+    def start(self) -> "FakeServer":
+        if not self._thread.is_alive():
+            self._thread.start()
+        self.call(self._serve())
+        return self
+
+    def stop(self) -> None:
+        async def close() -> None:
+            assert self._server is not None
+            self._server.close(code=1012)
+            await self._server.wait_closed()
+
+        self.call(close())
+
+    def end(self) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def say(self, message: wire.Message) -> None:
+        self.call(self.connections[-1].send(wire.encode(message)))
+
+    def call(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _serve(self) -> None:
+        self._server = await serve(self._talk, "127.0.0.1", self.port, process_request=self._admit)
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        self.tokens.append(request.headers.get("Authorization"))
+        return connection.respond(self.refuse, "no\n") if self.refuse else None  # type: ignore[arg-type]
+
+    async def _talk(self, connection: ServerConnection) -> None:
+        self.connections.append(connection)
+        async for data in connection:
+            assert isinstance(data, bytes)
+            message = wire.decode_to_server(data)
+            if isinstance(message, wire.Hello):
+                self.hellos.append(message)
+                await connection.send(wire.encode(wire.Welcome(protocol=1, committed=len(self.stored) - 1)))
+                continue
+            answer = self.on_batch(message) if self.on_batch else self.accept(message)
+            if answer is not None:
+                await connection.send(wire.encode(answer))
+
+    def accept(self, batch: wire.Batch) -> wire.ToTrainer:
+        if batch.first > len(self.stored):
+            return wire.Nack(kind="gap", seq=len(self.stored))
+        self.stored += batch.records[len(self.stored) - batch.first :]
+        return wire.Ack(seq=len(self.stored) - 1)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    """A server on a free port."""
+    made = FakeServer().start()
+    yield made
+    made.end()
+
+
+class Sender:
+    """A courier with its outbox and spool."""
+
+    def __init__(self, base: Path, url: str | None, online: bool = True) -> None:
+        self.commands: list[wire.Command] = []
+        self.outbox = Outbox()
+        self.spool = Spool(base / "spool", IDENTITY)
+        self.courier = Courier(
+            self.spool,
+            self.outbox,
+            base=base,
+            server=url,
+            token="secret",  # noqa: S106 - of this test
+            online=online,
+            on_command=self.commands.append,
+        )
+        self.courier.start()
+
+    def put(self, *numbers: int) -> None:
+        for number in numbers:
+            self.outbox.put(notice(number))
+
+
+def until(condition: Callable[[], Any], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.01)
+
+
+def numbers(stored: list[bytes]) -> list[int]:
+    return [record.step for record in map(wire.decode_record, stored) if isinstance(record, wire.Notice)]
+
+
+@pytest.fixture
+def sender(tmp_path: Path, server: FakeServer) -> Iterator[Sender]:
+    """One that speaks to the server above."""
+    made = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
+    yield made
+    made.courier.close()
+
+
+def test_records_arrive_in_order_and_the_token_in_a_header(sender: Sender, server: FakeServer) -> None:
+    """Never in the address."""
+    sender.put(*range(50))
+    assert sender.courier.close()
+    assert numbers(server.stored) == list(range(50))
+    assert server.tokens == ["Bearer secret"]
+
+
+def test_the_server_may_come_later(tmp_path: Path) -> None:
+    """What was spooled before is delivered then."""
+    server = FakeServer().start()
+    server.stop()
+    sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
+    sender.put(1, 2, 3)
+    until(lambda: sender.spool.next == 3)
+    server.start()
+    until(lambda: numbers(server.stored) == [1, 2, 3])
+    assert sender.courier.close()
+    server.end()
+
+
+def test_a_restarted_server_gets_what_it_missed(sender: Sender, server: FakeServer) -> None:
+    """And nothing twice."""
+    sender.put(*range(5))
+    until(lambda: len(server.stored) == 5)
+    server.stop()
+    sender.put(*range(5, 10))
+    until(lambda: sender.spool.next == 10)
+    server.start()
+    until(lambda: numbers(server.stored) == list(range(10)))
+
+
+def test_a_server_that_lost_its_memory_gets_everything_again(sender: Sender, server: FakeServer) -> None:
+    """As far as the spool reaches: a database restored from an old backup."""
+    sender.put(*range(5))
+    until(lambda: sender.spool.committed == 4)
+    server.stop()
+    del server.stored[2:]
+    server.start()
+    until(lambda: numbers(server.stored) == list(range(5)))
+
+
+def test_a_gap_nack_is_answered_from_there(sender: Sender, server: FakeServer) -> None:
+    """The stream rewinds."""
+    answers = [wire.Nack(kind="gap", seq=0)]
+    server.on_batch = lambda batch: answers.pop() if answers else server.accept(batch)
+    sender.put(*range(5))
+    until(lambda: numbers(server.stored) == list(range(5)))
+
+
+def test_a_busy_server_is_asked_again(sender: Sender, server: FakeServer) -> None:
+    """Nothing is dropped for it."""
+    answers = [wire.Nack(kind="retry", seq=0, after=0.05, reason="database is locked")]
+    server.on_batch = lambda batch: answers.pop() if answers else server.accept(batch)
+    sender.put(*range(5))
+    until(lambda: numbers(server.stored) == list(range(5)))
+
+
+def test_a_record_refused_for_good_does_not_stop_the_others(sender: Sender, server: FakeServer) -> None:
+    """It is said, and the stream goes on behind it."""
+
+    def answer(batch: wire.Batch) -> wire.ToTrainer:
+        if batch.first == 0:
+            server.stored.append(b"")
+            return wire.Nack(kind="permanent", seq=0, reason="bad record")
+        return server.accept(batch)
+
+    server.on_batch = answer
+    sender.put(*range(3))
+    until(lambda: len(server.stored) == 3)
+    assert numbers(server.stored[1:]) == [1, 2]
+
+
+def test_a_wrong_token_is_said_once_and_training_goes_on(
+    sender: Sender, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Records wait in the spool."""
+    caplog.set_level("INFO", "trainvitals")
+    server.refuse = 401
+    server.stop()
+    server.start()
+    until(lambda: len(server.tokens) > 3)
+    sender.put(1)
+    server.refuse = 0
+    until(lambda: numbers(server.stored) == [1])
+    assert caplog.text.count("answered 401") == 1
+
+
+def test_an_ill_formed_answer_ends_the_connection_only(sender: Sender, server: FakeServer) -> None:
+    """The next one is a new beginning."""
+    sender.put(0)
+    until(lambda: len(server.stored) == 1)
+    server.call(server.connections[-1].send(b"\xc1\xc1"))
+    until(lambda: len(server.hellos) == 2)
+    sender.put(1)
+    until(lambda: numbers(server.stored) == [0, 1])
+
+
+def test_commands_are_handed_on(sender: Sender, server: FakeServer) -> None:
+    """On the same connection, the other way."""
+    until(lambda: server.connections)
+    until(lambda: sender.courier.connected)
+    command = wire.Command(id="c", producer="p", action="sanitize", ttl=30.0, expires=1.0)
+    server.say(command)
+    until(lambda: sender.commands == [command])
+
+
+def test_offline_is_spooled_only(tmp_path: Path, server: FakeServer) -> None:
+    """No connection is tried."""
+    sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}", online=False)
+    sender.put(1, 2)
+    assert not sender.courier.close()
+    assert server.tokens == []
+    reader = SpoolReader(tmp_path / "spool")
+    reader.seek(0)
+    batch = reader.batch()
+    reader.close()
+    assert batch is not None
+    assert numbers(batch.records) == [1, 2]
+
+
+def test_closing_without_a_server_does_not_wait(tmp_path: Path) -> None:
+    """There is nobody to wait for."""
+    sender = Sender(tmp_path, "http://127.0.0.1:9")
+    sender.put(1)
+    started = time.monotonic()
+    assert not sender.courier.close()
+    assert time.monotonic() - started < 3
+
+
+def test_a_retired_courier_stays_until_all_is_delivered(tmp_path: Path) -> None:
+    """Another producer has taken over; the old one's records still arrive."""
+    server = FakeServer().start()
+    server.stop()
+    sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
+    sender.put(1, 2)
+    sender.courier.retire()
+    server.start()
+    until(lambda: numbers(server.stored) == [1, 2])
+    until(lambda: not sender.courier._thread.is_alive())
+    server.end()
+
+
+def test_a_full_spool_becomes_a_counted_gap(tmp_path: Path, server: FakeServer) -> None:
+    """Training goes on; the hole is recorded when there is room again."""
+    sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
+    until(lambda: sender.courier.connected)
+    cap, sender.spool._cap = sender.spool._cap, 0
+    sender.put(1, 2)
+    until(lambda: sender.outbox.dropped == 2)
+    sender.spool._cap = cap
+    sender.put(3)
+    until(lambda: len(server.stored) == 2)
+    gap, last = map(wire.decode_record, server.stored)
+    assert isinstance(gap, wire.Gap)
+    assert gap.count == 2
+    assert last == notice(3)
+    sender.courier.close()
