@@ -1,0 +1,1 @@
+"""Finding corrupt running statistics and repairing them in place."""

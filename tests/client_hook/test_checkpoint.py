@@ -1,0 +1,158 @@
+"""Checkpoints are whole or not there, and never silently corrupt."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import trainvitals
+from loops import batches, of_type, small_net, spooled, train_fp32
+from trainvitals import wire
+from trainvitals.checkpoint import restore_rng_state, rng_state
+
+
+def test_a_healthy_state_is_saved_and_loads_weights_only(tmp_path: Path) -> None:
+    """The whole folder is made, and no temporary file is left."""
+    model = small_net()
+    path = trainvitals.save_checkpoint(tmp_path / "deep/x.pth", {"model": model.state_dict(), "step": 3})
+    loaded = trainvitals.load_checkpoint(path, small_net(1))
+    assert loaded.step == 3
+    assert loaded.health.is_healthy
+    assert [p.name for p in path.parent.iterdir()] == ["x.pth"]
+
+
+def test_a_corrupt_state_is_refused_and_quarantined(tmp_path: Path) -> None:
+    """The last good one stays; the corrupt one lies beside it with a report."""
+    model = small_net()
+    path = trainvitals.save_checkpoint(tmp_path / "x.pth", {"model": model.state_dict()})
+    good = path.read_bytes()
+    model[1].running_mean[0] = float("inf")
+    with pytest.raises(
+        trainvitals.CorruptModelError, match=r"corrupted at key: 1\.running_mean \(1 of 8 inf\)"
+    ) as caught:
+        trainvitals.save_checkpoint(path, {"model": model.state_dict()})
+    assert caught.value.key == "1.running_mean"
+    assert path.read_bytes() == good
+    report = json.loads((tmp_path / "x.pth.unhealthy.json").read_text())
+    assert report["issues"][0]["key"] == "1.running_mean"
+    assert (tmp_path / "x.pth.unhealthy").exists()
+
+
+def test_the_guard_can_be_taken_off(tmp_path: Path) -> None:
+    """By those who know what they do."""
+    state = {"model": {"w": torch.tensor([float("nan")])}}
+    assert trainvitals.save_checkpoint(tmp_path / "x.pth", state, guard=False).exists()
+
+
+def test_a_corrupt_checkpoint_is_sanitized_on_loading(tmp_path: Path) -> None:
+    """The seed's fix 3: health is reported as it was found."""
+    model = small_net()
+    model[4].running_var[1] = float("nan")
+    path = trainvitals.save_checkpoint(tmp_path / "x.pth", {"model": model.state_dict()}, guard=False)
+    fresh = small_net()
+    loaded = trainvitals.load_checkpoint(path, fresh)
+    assert [issue.key for issue in loaded.health.issues] == ["4.running_var"]
+    assert loaded.repaired == 1
+    assert trainvitals.check_model_health(fresh).is_healthy
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04"])
+def test_what_is_no_checkpoint_is_a_clear_error(tmp_path: Path, content: bytes) -> None:
+    """One line, naming the file."""
+    path = tmp_path / "x.pth"
+    path.write_bytes(content)
+    with pytest.raises(trainvitals.CheckpointError, match=r"x\.pth: expected a checkpoint"):
+        trainvitals.load_checkpoint(path)
+
+
+def test_a_missing_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
+    """Likewise."""
+    with pytest.raises(trainvitals.CheckpointError, match=r"x\.pth"):
+        trainvitals.load_checkpoint(tmp_path / "x.pth")
+
+
+def test_an_unwritable_place_leaves_nothing(tmp_path: Path) -> None:
+    """And says where."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(trainvitals.CheckpointError, match="cannot be written"):
+        trainvitals.save_checkpoint(tmp_path / "file/x.pth", {})
+
+
+def test_random_states_come_back() -> None:
+    """torch, numpy and Python."""
+    state = rng_state()
+    drawn = torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
+    restore_rng_state(state)
+    assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == drawn
+
+
+def test_watch_saves_everything_a_resume_needs(tmp_path: Path) -> None:
+    """Optimizer, scaler, scheduler, step and metric; and keeps the best one."""
+    model = small_net()
+    optimizer = torch.optim.Adam(model.parameters())
+    scaler = torch.amp.GradScaler("cpu")
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    watch = trainvitals.watch(model, optimizer, scaler=scaler, scheduler=scheduler, mode="offline")
+    train_fp32(model, optimizer, batches(4), lambda step, loss: watch.step(loss=loss))
+    path = tmp_path / "x.pth"
+    assert watch.save_checkpoint(path, extra={"note": "hi"}, metric=30.0).best
+    assert not watch.save_checkpoint(path, metric=29.0).best
+    watch.close()
+    other = small_net(1)
+    other_optimizer = torch.optim.Adam(other.parameters())
+    loaded = trainvitals.load_checkpoint(tmp_path / "x_best.pth", other, other_optimizer, torch.amp.GradScaler("cpu"))
+    assert (loaded.step, loaded.metric, loaded.best_metric, loaded.extra) == (3, 30.0, 30.0, {"note": "hi"})
+    assert torch.equal(other_optimizer.state[other[0].weight]["exp_avg"], optimizer.state[model[0].weight]["exp_avg"])
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+    assert watch.spool_path is not None
+    saved = of_type(spooled(watch.spool_path), wire.Checkpoint)
+    assert [(c.outcome, c.best, c.metric) for c in saved] == [("saved", True, 30.0), ("saved", False, 29.0)]
+
+
+def test_watch_repairs_statistics_before_it_judges(tmp_path: Path) -> None:
+    """So only corrupt weights and optimizer state are refused."""
+    model = small_net()
+    watch = trainvitals.watch(model, mode="offline")
+    model[1].running_mean[0] = float("nan")
+    assert watch.save_checkpoint(tmp_path / "x.pth")
+    with torch.no_grad():
+        model[0].weight[0] = float("nan")
+    refused = watch.save_checkpoint(tmp_path / "x.pth")
+    watch.close()
+    assert not refused
+    assert (refused.outcome, refused.key) == ("refused", "0.weight")
+    assert watch.spool_path is not None
+    outcomes = [(c.outcome, c.repaired) for c in of_type(spooled(watch.spool_path), wire.Checkpoint)]
+    assert outcomes == [("saved", True), ("refused", False)]
+
+
+def test_without_repair_corrupt_statistics_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With the seed's line."""
+    model = small_net()
+    watch = trainvitals.watch(model, mode="offline", auto_sanitize="off")
+    model[1].running_mean[0] = float("nan")
+    assert not watch.save_checkpoint(tmp_path / "x.pth")
+    watch.close()
+    assert "[FATAL] Checkpoint save aborted! Model corrupted at key: 1.running_mean" in caplog.text
+
+
+def test_saving_never_raises_into_training(tmp_path: Path) -> None:
+    """Not even where nothing can be written."""
+    (tmp_path / "file").write_text("")
+    watch = trainvitals.watch(small_net(), mode="offline")
+    result = watch.save_checkpoint(tmp_path / "file/x.pth")
+    watch.close()
+    assert (result.outcome, bool(result)) == ("failed", False)
+
+
+def test_a_resumed_run_does_not_call_a_worse_model_the_best(tmp_path: Path) -> None:
+    """The best metric is handed on."""
+    watch = trainvitals.watch(small_net(), mode="offline")
+    watch.best_metric = 30.0
+    assert not watch.save_checkpoint(tmp_path / "x.pth", metric=29.0).best
+    assert watch.save_checkpoint(tmp_path / "x.pth", metric=31.0).best
+    assert watch.best_metric == 31.0
+    watch.close()
