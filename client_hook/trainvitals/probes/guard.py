@@ -1,0 +1,57 @@
+"""The boundary that must not hurt training: whatever a probe raises ends here."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+log = logging.getLogger("trainvitals")
+T = TypeVar("T")
+LIMIT = 3  # faults in a row after which a probe is disabled
+
+
+class Guard:
+    """Runs probes, counts their faults and the training thread's CPU seconds spent in them."""
+
+    def __init__(self, report: Callable[[str, str, bool], None]) -> None:
+        self._report = report
+        self._faults: Counter[str] = Counter()
+        self._streak: Counter[str] = Counter()
+        self._depth = 0
+        self.cpu = 0.0
+
+    def run(self, probe: str, call: Callable[[], T], default: T) -> T:
+        """`call()`, or `default` where it raises or `probe` is disabled."""
+        if self._streak[probe] >= LIMIT:
+            return default
+        start = time.thread_time()
+        self._depth += 1
+        try:
+            result = call()
+            self._streak[probe] = 0
+            return result
+        except Exception as error:  # the promise: nothing raises into training
+            self._fault(probe, error)
+            return default
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self.cpu += time.thread_time() - start
+
+    def take_cpu(self) -> float:
+        """CPU seconds since the last call."""
+        spent, self.cpu = self.cpu, 0.0
+        return spent
+
+    def faults(self) -> dict[str, int]:
+        """Faults per probe so far."""
+        return dict(self._faults)
+
+    def _fault(self, probe: str, error: Exception) -> None:
+        self._faults[probe] += 1
+        self._streak[probe] += 1
+        disabled = self._streak[probe] >= LIMIT
+        text = f"{type(error).__name__}: {error}"
+        log.warning("probe %s failed%s: %s", probe, " and is now disabled" if disabled else "", text, exc_info=error)
+        self._report(probe, text, disabled)

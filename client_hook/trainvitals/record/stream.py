@@ -1,0 +1,74 @@
+"""One layout's observations on their way from the probes to the outbox, in order."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from trainvitals import wire
+from trainvitals.record.columns import Columns
+from trainvitals.record.observation import Observation
+from trainvitals.record.transfer import Part, Transfer
+
+Emit = Callable[[wire.Record], None]
+
+
+class Stream:
+    """Opens observations, lets parts arrive, and emits each as a frame once it is complete.
+
+    `examine` sees an observation as soon as what was submitted has arrived, which may be before it is sealed;
+    `conclude` sees it complete, just before it is emitted.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        transfer: Transfer,
+        emit: Emit,
+        places: Callable[[], dict[str, int]],
+        examine: Callable[[Observation], None] = lambda observation: None,
+        conclude: Callable[[Observation], None] = lambda observation: None,
+    ) -> None:
+        self.columns = columns
+        self._transfer = transfer
+        self._emit = emit
+        self._places = places
+        self._examine = examine
+        self._conclude = conclude
+        self._queue: deque[Observation] = deque()
+        self._examined: set[int] = set()
+        self._announced = False
+
+    def open(self, step: int) -> Observation:
+        """A new observation for `step`, with the time of now."""
+        observation = Observation(step, time.time(), len(self.columns))
+        self._queue.append(observation)
+        return observation
+
+    def submit(self, observation: Observation, parts: Sequence[Part]) -> None:
+        """Add values that are on their way."""
+        expected = len({part.values.device for part in parts})
+        observation.expect(expected)
+        self._transfer.submit(parts, observation.fill)
+
+    def advance(self) -> None:
+        """Examine what has arrived and emit what is complete."""
+        for observation in self._queue:
+            if observation.arrived and id(observation) not in self._examined:
+                self._examined.add(id(observation))
+                self._examine(observation)
+        while self._queue and self._queue[0].complete:
+            observation = self._queue.popleft()
+            self._examined.discard(id(observation))
+            self._conclude(observation)
+            self._announce()
+            self._emit(observation.frame(self.columns.layout))
+
+    def announce_again(self) -> None:
+        """Repeat the layout before the next frame."""
+        self._announced = False
+
+    def _announce(self) -> None:
+        if not self._announced:
+            self._announced = True
+            for piece in self.columns.announce(self._places()):
+                self._emit(piece)

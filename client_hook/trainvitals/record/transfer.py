@@ -1,0 +1,117 @@
+"""From the device to the host without waiting.
+
+A submission is a list of parts, each a 1-D float32 tensor and the columns it fills. On the CPU it completes at once. On
+CUDA the parts are concatenated and copied into one of a ring of pinned buffers, an event is recorded, and the values
+are read only after the event has completed; a full ring drops the submission and counts it, and nothing is ever
+overwritten or waited for. The current stream is used, no side stream.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Index = slice | npt.NDArray[np.intp]
+RING = 8
+
+
+@dataclass(frozen=True)
+class Part:
+    """Values for some columns: float32, shape [len(columns)]."""
+
+    columns: Index
+    values: torch.Tensor
+
+
+Deliver = Callable[[list[tuple[Index, npt.NDArray[np.float32]]] | None], None]
+
+
+class Transfer:
+    """Carries parts to the host and hands them, in order per device, to the `deliver` given with them, or None where
+    they were dropped."""
+
+    def __init__(self) -> None:
+        self._rings: dict[torch.device, _Ring] = {}
+        self.dropped = 0
+
+    def submit(self, parts: Sequence[Part], deliver: Deliver) -> int:
+        """Start carrying `parts`; returns how often `deliver` will be called: once per device."""
+        groups: dict[torch.device, list[Part]] = {}
+        for part in parts:
+            groups.setdefault(part.values.device, []).append(part)
+        for device, group in groups.items():
+            values = torch.cat([part.values for part in group]) if len(group) > 1 else group[0].values
+            columns = [part.columns for part in group]
+            sizes = [part.values.numel() for part in group]
+            if device.type != "cuda":
+                deliver(_split(columns, sizes, values.cpu().numpy()))
+            elif not self._ring(device).push(values, columns, sizes, deliver):
+                self.dropped += 1
+                deliver(None)
+        return len(groups)
+
+    def poll(self) -> None:
+        """Deliver what has arrived since the last call."""
+        for ring in self._rings.values():
+            ring.poll()
+
+    def finish(self) -> None:
+        """Wait for everything under way; for the end of training only."""
+        for device, ring in self._rings.items():
+            torch.cuda.synchronize(device)
+            ring.poll()
+
+    def _ring(self, device: torch.device) -> "_Ring":
+        if device not in self._rings:
+            self._rings[device] = _Ring()
+        return self._rings[device]
+
+
+class _Ring:
+    """Pinned buffers of one CUDA device and the copies under way in them, oldest first."""
+
+    def __init__(self) -> None:
+        self._free: list[torch.Tensor] = []
+        self._made = 0
+        self._under_way: deque[tuple[Any, torch.Tensor, list[Index], list[int], Deliver]] = deque()
+
+    def push(self, values: torch.Tensor, columns: list[Index], sizes: list[int], deliver: Deliver) -> bool:
+        buffer = self._buffer(values.numel())
+        if buffer is None or torch.cuda.is_current_stream_capturing():
+            return False
+        buffer[: values.numel()].copy_(values, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(values.device))
+        self._under_way.append((event, buffer, columns, sizes, deliver))
+        return True
+
+    def poll(self) -> None:
+        if self._under_way and torch.cuda.is_current_stream_capturing():
+            return
+        while self._under_way and self._under_way[0][0].query():
+            _, buffer, columns, sizes, deliver = self._under_way.popleft()
+            deliver(_split(columns, sizes, buffer[: sum(sizes)].numpy().copy()))
+            self._free.append(buffer)
+
+    def _buffer(self, size: int) -> torch.Tensor | None:
+        for i, buffer in enumerate(self._free):
+            if buffer.numel() >= size:
+                return self._free.pop(i)
+        if self._made >= RING:
+            return None
+        self._made += 1
+        return torch.empty(max(size, 1024), dtype=torch.float32, pin_memory=True)
+
+
+def _split(
+    columns: list[Index], sizes: list[int], values: npt.NDArray[np.float32]
+) -> list[tuple[Index, npt.NDArray[np.float32]]]:
+    pieces, start = [], 0
+    for index, size in zip(columns, sizes, strict=True):
+        pieces.append((index, values[start : start + size]))
+        start += size
+    return pieces

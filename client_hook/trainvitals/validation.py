@@ -1,0 +1,171 @@
+"""Counting what a validation really evaluated.
+
+A batch is valid when its body raised nothing and what it gave as loss or output is finite. Finite losses alone do not
+prove a validation valid (with running_var = inf an eval output is silently zero), so one run on corrupt statistics is
+tainted whatever its losses.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+
+from trainvitals import wire
+from trainvitals.nesting import floating_tensors
+
+log = logging.getLogger("trainvitals")
+MESSAGES = 3  # errors logged one by one
+
+
+class Batch(AbstractContextManager["Batch"]):
+    """One validation batch; set `loss`, `output` or both. A loss in several parts counts as their sum."""
+
+    def __init__(self, validation: "Validation", index: int) -> None:
+        self.loss: Any = None
+        self.output: Any = None
+        self._validation = validation
+        self._index = index
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None:
+            self._validation._judge(self.loss, self.output)
+            return False
+        if not isinstance(error, Exception) or isinstance(error, torch.AcceleratorError):
+            return False  # a lost device, Ctrl-C: not a failed batch
+        self._validation._fail(self._index, error)
+        return True
+
+
+class Validation(AbstractContextManager["Validation"]):
+    """One validation. The counts may be read at any time; they wait for the device."""
+
+    def __init__(
+        self,
+        step: int,
+        total: int | None,
+        begin: Callable[["Validation"], None],
+        finish: Callable[["Validation"], None],
+        model: str = "",
+    ) -> None:
+        self.step = step
+        self.total = int(total) if total is not None else None
+        self.tainted = False
+        self.model = model
+        self.errors = 0
+        self._begin = begin
+        self._finish = finish
+        self._valid = 0
+        self._nonfinite = 0
+        self._loss_sum = 0.0
+        self._losses = 0
+        self._pending: list[tuple[torch.Tensor | bool, torch.Tensor | None]] = []
+        self._metrics: dict[str, float] = {}
+        self._first_traceback = ""
+        self._index = 0
+        self._started = time.monotonic()
+
+    def __enter__(self) -> "Validation":
+        self._begin(self)
+        return self
+
+    def batch(self) -> Batch:
+        """The next batch: `with val.batch() as b: b.loss = ...`."""
+        self._index += 1
+        return Batch(self, self._index - 1)
+
+    def metrics(self, **values: float) -> None:
+        """Numbers that describe this validation, such as psnr=, ssim=."""
+        self._metrics.update({name: float(value) for name, value in values.items()})
+
+    @property
+    def valid(self) -> int:
+        """Batches that raised nothing and gave finite values."""
+        self._resolve()
+        return self._valid
+
+    @property
+    def nonfinite(self) -> int:
+        """Batches whose loss or output was not finite."""
+        self._resolve()
+        return self._nonfinite
+
+    @property
+    def failed(self) -> int:
+        """Errors plus non-finite ones."""
+        return self.errors + self.nonfinite
+
+    @property
+    def mean_loss(self) -> float | None:
+        """Mean over the valid batches that gave a loss; None where there is none."""
+        self._resolve()
+        return self._loss_sum / self._losses if self._losses else None
+
+    def event(self) -> wire.Validation:
+        """The validation as a record."""
+        return wire.Validation(
+            step=self.step,
+            time=time.time(),
+            valid=self.valid,
+            errors=self.errors,
+            nonfinite=self.nonfinite,
+            total=self.total,
+            tainted=self.tainted,
+            mean_loss=self.mean_loss,
+            metrics=self._metrics,
+            duration=time.monotonic() - self._started,
+            model=self.model,
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        try:
+            if error is None:
+                self._say()
+        finally:
+            self._finish(self)
+        return False
+
+    def _say(self) -> None:
+        if self.valid == 0:
+            log.warning("[WARN] Validation produced 0 valid batches! (%d failed)", self.failed)
+            if self.errors and not self.nonfinite:
+                log.error("every batch raised; the first:\n%s", self._first_traceback)
+        elif self.failed:
+            log.info("[INFO] %d validation batches failed, %d succeeded", self.failed, self.valid)
+        if self.tainted:
+            log.warning("[WARN] Validation at iter %d ran on non-finite running statistics: tainted", self.step)
+
+    def _judge(self, loss: Any, output: Any) -> None:
+        """Keep the verdict on the device; asking it now would wait."""
+        finite: torch.Tensor | bool = True
+        for value in (loss, output):
+            for tensor in floating_tensors(value):
+                finite = torch.isfinite(tensor.detach()).all() & finite
+        parts = [tensor.detach().float().mean() for tensor in floating_tensors(loss)]
+        self._pending.append((finite, sum(parts[1:], parts[0]) if parts else None))
+
+    def _fail(self, index: int, error: Exception) -> None:
+        self.errors += 1
+        if not self._first_traceback:
+            self._first_traceback = "".join(traceback.format_exception(error))
+        if self.errors <= MESSAGES:
+            log.warning("[VAL ERROR] Batch %d failed: %s", index, error)
+
+    def _resolve(self) -> None:
+        pending, self._pending = self._pending, []
+        for finite, loss in pending:
+            if not bool(finite):
+                self._nonfinite += 1
+                continue
+            self._valid += 1
+            if loss is not None:
+                self._loss_sum += float(loss)
+                self._losses += 1
