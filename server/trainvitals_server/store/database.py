@@ -1,0 +1,95 @@
+"""The database file: one writing connection, and a pool of reading ones.
+
+Readers see one consistent snapshot each and can never block the writer (write-ahead log).
+"""
+
+import os
+import queue
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import sqlite_utils
+
+from trainvitals_server.errors import StoreBusyError
+from trainvitals_server.store import schema
+
+BUSY_SECONDS = 2.0  # how long a transaction waits for another process's lock before the trainer is told to retry
+CACHE_KIB = 16 << 10
+
+ReadError = sqlite3.Error  # what a read may raise; the driver is known in this room only
+
+
+class Database:
+    """A database file at `path`, made with mode 0600 if it is missing and migrated to the newest schema. Raises
+    `StoreBusyError` where that cannot be done."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._closed = False
+        try:
+            create(path)
+            with closing(self.writer()) as connection:
+                schema.migrate(sqlite_utils.Database(connection))
+        except (sqlite3.Error, OSError) as error:
+            raise StoreBusyError(f"the database {str(path)!r} cannot be opened: {error}") from error
+
+    def writer(self) -> sqlite3.Connection:
+        """The connection that writes. There must be one, used by one thread at a time."""
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
+        configure(connection)
+        return connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A read-only connection inside one snapshot; any thread may ask for one."""
+        connection = self._take()
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        finally:
+            with suppress(sqlite3.Error):  # a failed BEGIN leaves nothing to roll back
+                connection.execute("ROLLBACK")
+            self._idle.put(connection)
+            if self._closed:
+                self.close()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses; those in use close when they come back."""
+        self._closed = True
+        with suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+    def _take(self) -> sqlite3.Connection:
+        with suppress(queue.Empty):
+            return self._idle.get_nowait()
+        address = f"{self.path.absolute().as_uri()}?mode=ro"
+        connection = sqlite3.connect(
+            address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+
+def create(path: Path) -> None:
+    """Make an empty file that only its owner can read; SQLite gives its companions the same mode."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def configure(connection: sqlite3.Connection) -> None:
+    """Settings of a writing connection. `auto_vacuum` works only before the first table is made."""
+    connection.row_factory = sqlite3.Row
+    for pragma in (
+        "auto_vacuum = INCREMENTAL",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        f"cache_size = -{CACHE_KIB}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")

@@ -1,0 +1,159 @@
+"""A run's past: buckets over a range of steps, and everything as of one step."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainvitals import wire
+from trainvitals_server.store import events, frames, runs, series
+from trainvitals_server.store.buckets import Buckets, choose_width
+
+MAX_CELLS = 1_000_000  # buckets x series of one answer; a wider question gets wider buckets
+
+
+class Gap(NamedTuple):
+    """Steps of which `lost` records are missing, and why."""
+
+    low: int
+    high: int
+    lost: int
+    reason: str
+
+
+class Range(NamedTuple):
+    """Buckets of the series asked for, in that order, over steps `low` to `high`."""
+
+    low: int
+    high: int
+    buckets: Buckets
+    gaps: list[Gap]
+
+
+class Moment(NamedTuple):
+    """The newest values at or before a step, by series id. `step` is None before the first frame."""
+
+    step: int | None
+    time: float | None
+    values: dict[int, float]
+
+
+class Question(NamedTuple):
+    """What part of a run is asked for. `low` and `high` default to all there is."""
+
+    run: str
+    low: int | None = None
+    high: int | None = None
+    rank: int = 0
+    producer: str | None = None
+
+
+def read_range(connection: sqlite3.Connection, question: Question, wanted: Sequence[int], points: int) -> Range:
+    """Buckets of the series `wanted` (ids), at most two per point."""
+    parts = runs.segments(connection, question.run, question.rank, question.producer)
+    low = question.low if question.low is not None else min((part.low for part in parts), default=0)
+    high = question.high if question.high is not None else max((part.high for part in parts), default=low)
+    high = max(low, high)
+    width = choose_width(low, high, min(2 * points, max(2, MAX_CELLS // max(len(wanted), 1))))
+    buckets = Buckets.empty(low, high, width, len(wanted))
+    place = {one: index for index, one in enumerate(wanted)}
+    columns = series.layouts(connection, {part.producer for part in parts})
+    for part in parts:
+        within = part._replace(low=max(low, part.low), high=min(high, part.high))
+        for layout in columns:
+            if layout.producer == part.producer and within.low <= within.high:
+                _fold(connection, buckets, layout, place, within)
+    return Range(low, high, buckets, _gaps(connection, parts, low, high))
+
+
+def _fold(
+    connection: sqlite3.Connection, buckets: Buckets, layout: series.Layout, place: dict[int, int], part: runs.Segment
+) -> None:
+    """Add what one layout tells of the wanted series."""
+    source = np.flatnonzero(np.isin(layout.columns, list(place)))
+    if not len(source):
+        return
+    target = np.array([place[int(one)] for one in layout.columns[source]], np.intp)
+    for stretch in frames.read(connection, layout.id, len(layout.columns), part.low, part.high):
+        buckets.fold(stretch, source, target)
+
+
+def _gaps(connection: sqlite3.Connection, parts: Sequence[runs.Segment], low: int, high: int) -> list[Gap]:
+    """The gaps of these producers within the range, each as far as no other producer tells those steps. One whose
+    steps are unknown lies between two frames."""
+    found = []
+    for place, part in enumerate(parts):
+        floor = max((one.high + 1 for one in parts[:place]), default=None)
+        ceiling = min((one.low - 1 for one in parts[place + 1 :]), default=None)
+        for step, gap in events.gaps(connection, part.producer):
+            first = step if gap.first_step is None else gap.first_step
+            after = frames.next_step(connection, part.producer, first)
+            last = gap.last_step if gap.last_step is not None else first if after is None else after
+            first = first if floor is None else max(first, floor)
+            last = last if ceiling is None else min(last, ceiling)
+            if first <= min(last, high) and last >= low:
+                found.append(Gap(first, last, gap.count, gap.reason))
+    return found
+
+
+def read_moment(connection: sqlite3.Connection, question: Question) -> Moment:
+    """The newest value of every series at or before step `question.high` (None: the newest there is). Series that only
+    layouts out of use have are gone."""
+    found: list[tuple[series.Layout, frames.Stretch]] = []
+    for part in runs.segments(connection, question.run, question.rank, question.producer):
+        high = part.high if question.high is None else min(part.high, question.high)
+        if part.low <= high:
+            for layout in series.layouts(connection, [part.producer]):
+                one = frames.known(connection, layout.id, len(layout.columns), high)
+                if one is not None:
+                    found.append((layout, one))
+    if not found:
+        return Moment(None, None, {})
+    found.sort(key=lambda one: (one[1].steps[0], one[1].times[0]))
+    newest = found[-1][1]
+    return Moment(int(newest.steps[0]), float(newest.times[0]), _values(found))
+
+
+def _values(found: Sequence[tuple[series.Layout, frames.Stretch]]) -> dict[int, float]:
+    """The values of one frame per layout, the newest last."""
+    values: dict[int, float] = {}
+    declared: dict[int, NDArray[np.int64]] = {}  # by producer: the series of newer layouts
+    for layout, one in reversed(found):
+        there = np.ones(len(layout.columns), np.bool_) if one.present is None else one.present[0].copy()
+        there &= (layout.columns != series.UNDECLARED) & _in_use(layout, declared)
+        own = declared.get(layout.producer, layout.columns[:0])
+        declared[layout.producer] = np.union1d(own, layout.columns[layout.columns != series.UNDECLARED])
+        for key, value in zip(layout.columns[there], one.values[0][there], strict=True):
+            values.setdefault(int(key), float(value))
+    return values
+
+
+def _in_use(layout: series.Layout, declared: dict[int, NDArray[np.int64]]) -> NDArray[np.bool_]:
+    """Which columns of a layout still count beside those `declared` by newer ones. A layout of which a newer one has
+    any series was replaced: by another process as a whole, by its own one as far as the series went on."""
+    for producer, newer in declared.items():
+        if producer != layout.producer and np.isin(layout.columns, newer).any():
+            return np.zeros(len(layout.columns), np.bool_)
+    kept = np.isin(layout.columns, declared.get(layout.producer, layout.columns[:0]))
+    return kept if kept.any() else np.ones(len(layout.columns), np.bool_)
+
+
+def endings(connection: sqlite3.Connection, run: str) -> dict[str, int]:
+    """Producer -> the step from which on a newer one of its rank tells the run; without those that nobody followed."""
+    found: dict[str, int] = {}
+    least: dict[int, int] = {}  # by rank: the first step of any newer producer
+    for row in reversed(runs.producer_rows(connection, run)):
+        if row["rank"] in least:
+            found[row["producer"]] = least[row["rank"]]
+        if row["first_step"] is not None:
+            least[row["rank"]] = min(row["first_step"], least.get(row["rank"], row["first_step"]))
+    return found
+
+
+def nonfinite_layers(rows: Sequence[series.Row], values: dict[int, float]) -> list[str]:
+    """The layers with running statistics that hold non-finite or negative channels, in forward order."""
+    bad = (wire.NONFINITE_CHANNELS, wire.NEGATIVE_CHANNELS)
+    counted = [row for row in rows if row.kind == wire.NORM and row.stat in bad and values.get(row.id, 0.0) > 0]
+    return list(dict.fromkeys(row.layer for row in sorted(counted, key=lambda row: row.order)))

@@ -1,0 +1,175 @@
+"""Runs and their producers."""
+
+import sqlite3
+from typing import NamedTuple
+
+import sqlite_utils
+
+from trainvitals import wire
+from trainvitals_server.store.packing import pack
+
+
+class Producer(NamedTuple):
+    """The parts of a producer's row that queries need. Steps are those of its frames, None before the first."""
+
+    id: int
+    run: str
+    producer: str
+    rank: int
+    committed: int
+    first_step: int | None
+    last_step: int | None
+    first_time: float | None
+    last_time: float | None
+
+
+class Segment(NamedTuple):
+    """Steps `low` to `high`, both included, as told by one producer (row id)."""
+
+    producer: int
+    low: int
+    high: int
+
+
+PRODUCER = "SELECT id, run, producer, rank, committed, first_step, last_step, first_time, last_time FROM producers"
+
+
+def enter(connection: sqlite3.Connection, who: wire.Identity, now: float) -> tuple[Producer, bool]:
+    """The producer that says hello, and whether it is new. Run and producer are made or brought up to date."""
+    db = sqlite_utils.Database(connection)
+    described = {
+        "name": who.name,
+        "project": who.project,
+        "config": pack(who.config),
+        "versions": pack(who.versions),
+        "allow": pack(who.allow),
+        "auto_sanitize": who.auto_sanitize,
+        "last_seen": now,
+    }
+    if get(connection, who.run) is None:
+        created = min(who.started, now) if who.started > 0 else now  # a spool may be older than its arrival here
+        db.table("runs").insert({"id": who.run, "state": "starting", "created": created, **described})
+    known = find_producer(connection, who.run, who.producer)
+    if known is not None:
+        db.table("runs").update(who.run, {"last_seen": now})
+        return known, False
+    row = {"run": who.run, "producer": who.producer, "rank": who.rank, "world_size": who.world_size}
+    row |= {"host": who.host, "pid": who.pid, "started": who.started, "allow": pack(who.allow)}
+    db.table("producers").insert(row)
+    made = find_producer(connection, who.run, who.producer)
+    assert made is not None  # noqa: S101  # inserted two lines above
+    newest = newest_producer(connection, who.run, who.rank)
+    db.table("runs").update(who.run, described if who.rank == 0 and newest == made else {"last_seen": now})
+    return made, True
+
+
+def get(connection: sqlite3.Connection, run: str) -> sqlite3.Row | None:
+    """One run's row."""
+    row: sqlite3.Row | None = connection.execute("SELECT * FROM runs WHERE id = ?", (run,)).fetchone()
+    return row
+
+
+def list_ids(connection: sqlite3.Connection) -> list[str]:
+    """Every run, newest first."""
+    return [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY created DESC, rowid DESC")]
+
+
+def update(connection: sqlite3.Connection, run: str, **columns: object) -> None:
+    """Set columns of one run."""
+    sqlite_utils.Database(connection).table("runs").update(run, columns)
+
+
+def touch(connection: sqlite3.Connection, runs: set[str], now: float) -> None:
+    """Note contact with these runs."""
+    connection.executemany("UPDATE runs SET last_seen = ? WHERE id = ?", [(now, run) for run in runs])
+
+
+def find_producer(connection: sqlite3.Connection, run: str, producer: str) -> Producer | None:
+    """A producer by its own id."""
+    row = connection.execute(f"{PRODUCER} WHERE run = ? AND producer = ?", (run, producer)).fetchone()
+    return Producer(*row) if row else None
+
+
+def newest_producer(connection: sqlite3.Connection, run: str, rank: int = 0) -> Producer | None:
+    """The producer of a rank that started last."""
+    row = connection.execute(
+        f"{PRODUCER} WHERE run = ? AND rank = ? ORDER BY started DESC, id DESC LIMIT 1", (run, rank)
+    ).fetchone()
+    return Producer(*row) if row else None
+
+
+def newest_with_frames(connection: sqlite3.Connection, run: str, rank: int = 0) -> Producer | None:
+    """The producer of a rank that started last and has told at least one step."""
+    row = connection.execute(
+        f"{PRODUCER} WHERE run = ? AND rank = ? AND frames > 0 ORDER BY started DESC, id DESC LIMIT 1", (run, rank)
+    ).fetchone()
+    return Producer(*row) if row else None
+
+
+def producer_rows(connection: sqlite3.Connection, run: str) -> list[sqlite3.Row]:
+    """Every producer of a run, in the order they started."""
+    return connection.execute("SELECT * FROM producers WHERE run = ? ORDER BY started, id", (run,)).fetchall()
+
+
+def committed(connection: sqlite3.Connection, producer: int) -> int:
+    """The watermark: -1 before the first record."""
+    value: int = connection.execute("SELECT committed FROM producers WHERE id = ?", (producer,)).fetchone()[0]
+    return value
+
+
+def advance(connection: sqlite3.Connection, producer: int, seq: int, dropped: int = 0) -> None:
+    """Move the watermark, and count records that were lost on the way."""
+    connection.execute(
+        "UPDATE producers SET committed = ?, dropped = dropped + ? WHERE id = ?", (seq, dropped, producer)
+    )
+
+
+def extend(
+    connection: sqlite3.Connection, producer: int, steps: tuple[int, int], times: tuple[float, float], n: int
+) -> None:
+    """Note `n` more frames from the first to the last of `steps`, taken from the first to the last of `times`."""
+    connection.execute(
+        "UPDATE producers SET first_step = min(coalesce(first_step, ?1), ?1),"
+        " last_step = max(coalesce(last_step, ?2), ?2), first_time = coalesce(first_time, ?3), last_time = ?4,"
+        " frames = frames + ?5 WHERE id = ?6",
+        (*steps, *times, n, producer),
+    )
+
+
+def segments(connection: sqlite3.Connection, run: str, rank: int, producer: str | None) -> list[Segment]:
+    """Which producer tells which steps, oldest first: an older one is hidden from a newer one's first step on. With
+    `producer` given, that one alone."""
+    rows = connection.execute(
+        "SELECT id, producer, first_step, last_step FROM producers WHERE run = ? AND first_step IS NOT NULL"
+        " AND (rank = ? OR ? IS NOT NULL) ORDER BY started DESC, id DESC",
+        (run, rank, producer),
+    ).fetchall()
+    if producer is not None:
+        return [Segment(row[0], row[2], row[3]) for row in rows if row[1] == producer]
+    found: list[Segment] = []
+    hidden: int | None = None  # the least first step of any newer producer
+    for row in rows:
+        high = row[3] if hidden is None else min(row[3], hidden - 1)
+        if row[2] <= high:
+            found.append(Segment(row[0], row[2], high))
+        hidden = row[2] if hidden is None else min(hidden, row[2])
+    return found[::-1]
+
+
+def frame_count(connection: sqlite3.Connection, run: str | None = None) -> int:
+    """Frames stored, of one run or of all."""
+    total: int = connection.execute(
+        "SELECT coalesce(sum(frames), 0) FROM producers WHERE ?1 IS NULL OR run = ?1", (run,)
+    ).fetchone()[0]
+    return total
+
+
+def state_counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many runs are in each state."""
+    return dict(connection.execute("SELECT state, count(*) FROM runs GROUP BY state").fetchall())
+
+
+def unfinished(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """The runs that may still go on, and their states."""
+    rows = connection.execute("SELECT id, state FROM runs WHERE state IN ('starting', 'live', 'stalled', 'lost')")
+    return [(row[0], row[1]) for row in rows]

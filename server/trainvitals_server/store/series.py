@@ -1,0 +1,116 @@
+"""Series of a run, and the layouts that say which column of a frame is which series."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from trainvitals import wire
+from trainvitals_server.store.packing import pack
+
+UNDECLARED = -1  # in a layout's columns: a piece of it has not arrived
+_columns = msgspec.msgpack.Decoder(list[wire.Series | None])
+
+
+class Row(NamedTuple):
+    """One series as the page knows it."""
+
+    id: int
+    layer: str
+    kind: str
+    stat: str
+    order: int
+
+
+class Layout(NamedTuple):
+    """The columns of some frames: `columns` is int64[total] of series ids, `declared` the wire's description."""
+
+    id: int
+    producer: int
+    layout: int
+    columns: NDArray[np.int64]
+    declared: list[wire.Series | None]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every piece has arrived."""
+        return not (self.columns == UNDECLARED).any()
+
+
+def enter(connection: sqlite3.Connection, run: str, declared: Sequence[wire.Series]) -> list[Row]:
+    """The rows of these series, in their order; made, or moved to their new place in forward order."""
+    connection.executemany(
+        "INSERT INTO series (run, layer, kind, stat, place) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (run, layer, kind, stat) DO UPDATE SET place = excluded.place WHERE place <> excluded.place",
+        [(run, one.layer, one.kind, one.stat, one.order) for one in declared],
+    )
+    find = "SELECT id FROM series WHERE run = ? AND layer = ? AND kind = ? AND stat = ?"
+    return [
+        Row(
+            connection.execute(find, (run, one.layer, one.kind, one.stat)).fetchone()[0],
+            one.layer,
+            one.kind,
+            one.stat,
+            one.order,
+        )
+        for one in declared
+    ]
+
+
+def list_all(connection: sqlite3.Connection, run: str) -> list[Row]:
+    """Every series of a run, in forward order."""
+    rows = connection.execute(
+        "SELECT id, layer, kind, stat, place FROM series WHERE run = ? ORDER BY place, layer, kind, id", (run,)
+    )
+    return [Row(*row) for row in rows]
+
+
+def count(connection: sqlite3.Connection, run: str) -> int:
+    """How many series a run has."""
+    total: int = connection.execute("SELECT count(*) FROM series WHERE run = ?", (run,)).fetchone()[0]
+    return total
+
+
+def layouts(connection: sqlite3.Connection, producers: Iterable[int]) -> list[Layout]:
+    """Every layout of these producers (row ids), oldest first."""
+    wanted = list(producers)
+    marks = ",".join("?" * len(wanted))
+    rows = connection.execute(
+        f"SELECT id, producer, layout, columns, declared FROM layouts WHERE producer IN ({marks}) ORDER BY id",  # noqa: S608
+        wanted,
+    )
+    return [_layout(row) for row in rows]
+
+
+def layout(connection: sqlite3.Connection, producer: int, number: int) -> Layout | None:
+    """A producer's layout by its own number."""
+    row = connection.execute(
+        "SELECT id, producer, layout, columns, declared FROM layouts WHERE producer = ? AND layout = ?",
+        (producer, number),
+    ).fetchone()
+    return _layout(row) if row else None
+
+
+def save(
+    connection: sqlite3.Connection,
+    producer: int,
+    number: int,
+    columns: NDArray[np.int64],
+    declared: list[wire.Series | None],
+) -> Layout:
+    """Keep a layout as far as it is known."""
+    connection.execute(
+        "INSERT INTO layouts (producer, layout, total, columns, declared) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (producer, layout) DO UPDATE SET columns = excluded.columns, declared = excluded.declared",
+        (producer, number, len(columns), columns.astype("<i8").tobytes(), pack(declared)),
+    )
+    found = layout(connection, producer, number)
+    assert found is not None  # noqa: S101  # written by the statement above
+    return found
+
+
+def _layout(row: sqlite3.Row) -> Layout:
+    return Layout(row[0], row[1], row[2], np.frombuffer(row[3], "<i8").astype(np.int64), _columns.decode(row[4]))
