@@ -1,0 +1,36 @@
+"""One incident: the first bad step, what followed from it, and what to change."""
+
+import msgspec
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """One link of the chain. `type` is that of the event it rests on, or "headroom" or "skipped"; time in Unix
+    seconds."""
+
+    step: int
+    time: float
+    type: str
+    layer: str | None
+    text: str
+
+
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """From the first non-finite value to the proof that all is well again, or to now where `open`.
+
+    `first_bad_layer` is the first in forward order among the `layers` that broke in `first_bad_step`; `channels` of it
+    were `kind` (nan, inf, negative, or unknown where only its consequences were seen). `precision` is fp16 where that
+    is known. `headroom` is the least seen before the break. `healed_step` is where it was repaired."""
+
+    first_bad_step: int
+    first_bad_layer: str | None
+    channels: int | None
+    kind: str
+    precision: str | None
+    headroom: float | None
+    open: bool
+    last_step: int
+    chain: list[Link]
+    sanitizations: int
+    advice: list[str]
+    layers: list[str] = []
+    healed_step: int | None = None

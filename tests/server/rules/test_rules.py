@@ -1,0 +1,223 @@
+"""What each rule fires at, what it clears at, and what it says."""
+
+import math
+
+from blocks import ABSENT, fold, frames, happen, norm, run
+from trainvitals import wire
+from trainvitals_server.rules import Block, Finding, rules
+
+BY_NAME = {rule.name: rule for rule in rules()}
+NAN, INF = math.nan, math.inf
+
+
+def judge(name: str, *blocks: Block) -> list[Finding]:
+    """What one rule finds."""
+    return fold(BY_NAME[name], blocks)[1]
+
+
+def course(findings: list[Finding]) -> list[tuple[int, str]]:
+    """Steps and severities, "cleared" where it cleared."""
+    return [(finding.step, finding.severity if finding.active else "cleared") for finding in findings]
+
+
+def repair(step: int, *layers: str, origin: wire.Origin = "auto") -> wire.Sanitized:
+    repairs = [wire.Repair(layer=n, channels=1, total=4, strategy="restore", buffers=["running_mean"]) for n in layers]
+    return wire.Sanitized(step=step, time=0.0, origin=origin, strategy="restore", repairs=repairs)
+
+
+def check(step: int, *keys: str, origin: wire.Origin = "health") -> wire.HealthCheck:
+    return wire.HealthCheck(step=step, time=0.0, origin=origin, healthy=not keys, keys=list(keys))
+
+
+def validation(step: int, valid: int, bad: int = 0, *, tainted: bool = False, model: str = "") -> wire.Validation:
+    return wire.Validation(step=step, time=0.0, valid=valid, errors=0, nonfinite=bad, tainted=tainted, model=model)
+
+
+def test_headroom_warns_below_8_and_is_critical_below_2() -> None:
+    """A little more than the threshold does not clear it, and absent samples decide nothing."""
+    values = [20, 7.9, ABSENT, 9, 1.9, 2.5, 3, 11, 12]
+    found = judge("headroom", frames({("conv", wire.INPUT, wire.HEADROOM): values}))
+    assert course(found) == [(2, "warning"), (5, "critical"), (7, "warning"), (9, "cleared")]
+    assert found[0].layer == "conv"
+    assert "conv" in found[0].text
+    assert "7.9" in found[0].text
+    assert "below 8" in found[0].text
+
+
+def test_headroom_of_an_input_that_is_nan_is_none_at_all() -> None:
+    """It compares as nothing, and must not pass as healthy."""
+    found = judge("headroom", frames({("conv", wire.INPUT, wire.HEADROOM): [NAN, INF]}))
+    assert course(found) == [(1, "critical"), (2, "cleared")]
+    assert "overflowed" in found[0].text
+
+
+def test_loss_scale_falling_fires_at_the_third_backoff_in_100_steps() -> None:
+    """And clears when 100 steps have seen none."""
+    scales = [64, 32, 32, 16, 8, *[8] * 100]
+    found = judge("loss_scale_falling", frames({run(wire.LOSS_SCALE): scales}))
+    assert course(found) == [(5, "warning"), (105, "cleared")]
+    assert found[0].value == 3
+
+
+def test_loss_scale_falling_needs_them_within_the_window() -> None:
+    """Three in 250 steps are a scaler at work, and a growing scale is none."""
+    scales = [64, *[32] * 101, 64, *[32] * 101, 16]
+    assert not judge("loss_scale_falling", frames({run(wire.LOSS_SCALE): scales}))
+
+
+def test_loss_scale_below_1_is_critical_until_it_is_2() -> None:
+    """One doubling above the threshold clears it."""
+    found = judge("loss_scale_low", frames({run(wire.LOSS_SCALE): [1, 0.5, 1, NAN, 2]}))
+    assert course(found) == [(2, "critical"), (5, "cleared")]
+
+
+def test_five_skipped_in_a_row_are_critical() -> None:
+    """Ten taken in a row clear it."""
+    found = judge("skipped_steps", frames({run(wire.SKIPPED): [0, *[1] * 5, *[0] * 10]}))
+    assert course(found) == [(6, "critical"), (16, "cleared")]
+    assert "5 steps in a row" in found[0].text
+
+
+def test_more_than_5_percent_of_200_skipped_is_a_warning() -> None:
+    """Ten are still fine; the eleventh is too many, and it clears at 2 %."""
+    skipped = [1, 0] * 11 + [0] * 200
+    found = judge("skipped_steps", frames({run(wire.SKIPPED): skipped}))
+    assert course(found) == [(21, "warning"), (213, "cleared")]
+    assert found[0].value == 11
+
+
+def test_the_signature_is_a_layer_that_breaks_in_a_skipped_step() -> None:
+    """It names the first in forward order, and clears when all are finite again."""
+    block = frames({run(wire.SKIPPED): [0, 1, 0, 0, 0], norm("a"): [0, 2, 2, 0, 0], norm("b"): [0, 1, 1, 1, 0]})
+    found = judge("signature", block)
+    assert course(found) == [(2, "critical"), (5, "cleared")]
+    assert {finding.layer for finding in found} == {"a"}
+    assert "a and 1 more" in found[0].text
+    assert found[0].value == 2
+
+
+def test_the_signature_is_not_seen_without_a_break_in_that_step() -> None:
+    """A skip while a layer is broken already, or a break in a step that was taken, is another thing."""
+    assert not judge("signature", frames({run(wire.SKIPPED): [0, 1], norm("a"): [2, 2]}))
+    assert not judge("signature", frames({norm("a"): [0, 2]}))
+
+
+def test_a_layer_that_is_gone_from_the_layout_stays_broken_for_the_signature() -> None:
+    """Silence is no health."""
+    first = frames({run(wire.SKIPPED): [1], norm("a"): [1], norm("b"): [1]})
+    found = judge("signature", first, frames({norm("a"): [0]}, first=2), frames({norm("b"): [0]}, first=3))
+    assert course(found) == [(1, "critical"), (3, "cleared")]
+
+
+def test_broken_statistics_are_told_per_layer() -> None:
+    """Non-finite channels and negative variances; a value that is absent decides nothing."""
+    block = frames(
+        {norm("a"): [0, 3, ABSENT, 0], norm("b"): [0, 0, 0, 0], norm("b", wire.NEGATIVE_CHANNELS): [0, 0, 1, 1]}
+    )
+    found = judge("norm_nonfinite", block)
+    assert [(f.layer, f.step, f.active, f.value) for f in found] == [
+        ("a", 2, True, 3.0),
+        ("b", 3, True, 1.0),
+        ("a", 4, False, 0.0),
+    ]
+    assert "3 non-finite" in found[0].text
+    assert "1 of negative variance" in found[1].text
+
+
+def test_a_non_finite_gradient_in_a_taken_step_is_critical() -> None:
+    """It names how many and where backward met it first; 20 finite steps clear it."""
+    block = frames(
+        {
+            ("a.weight", wire.PARAMETER, wire.GRAD_NORM): [1, INF, *[1] * 20],
+            ("b.weight", wire.PARAMETER, wire.GRAD_NORM): [1, NAN, *[1] * 20],
+            run(wire.SKIPPED): [0] * 22,
+        }
+    )
+    found = judge("gradient_nonfinite", block)
+    assert course(found) == [(2, "critical"), (22, "cleared")]
+    assert "2 of 2 parameters" in found[0].text
+    assert "b.weight first" in found[0].text
+
+
+def test_a_non_finite_gradient_in_a_skipped_step_is_the_scalers_business() -> None:
+    """Whether the norm of a parameter or of the whole model shows it."""
+    values = {("a.weight", wire.PARAMETER, wire.GRAD_NORM): [INF], run(wire.GRAD_NORM): [INF]}
+    assert not judge("gradient_nonfinite", frames({**values, run(wire.SKIPPED): [1]}))
+    assert judge("gradient_nonfinite", frames({run(wire.GRAD_NORM): [INF]}))
+
+
+def test_a_non_finite_loss_is_critical() -> None:
+    """Ten finite ones in a row clear it; one does not."""
+    found = judge("loss_nonfinite", frames({run(wire.LOSS): [1, NAN, 1, INF, *[1] * 10]}))
+    assert course(found) == [(2, "critical"), (14, "cleared")]
+    assert "NaN" in found[0].text
+
+
+def test_non_finite_weights_are_what_a_check_says_beyond_the_statistics() -> None:
+    """Only the periodic check looked at them again, so only it clears."""
+    events = [
+        check(100, "bn.running_var", "bn.running_statistics"),
+        check(200, "conv.weight.weight", "conv.weight.moments"),
+        check(250, origin="validation"),
+        check(300),
+    ]
+    found = judge("weights_nonfinite", happen(*events))
+    assert course(found) == [(200, "critical"), (300, "cleared")]
+    assert "2 tensors" in found[0].text
+    assert "conv.weight.moments" in found[0].text
+
+
+def test_a_validation_without_a_valid_batch_is_critical_each_time() -> None:
+    """It is measured against 95 %, and against the one before."""
+    found = judge(
+        "validation_ratio", happen(validation(1, 10), validation(2, 0, 10), validation(3, 0, 10), validation(4, 10))
+    )
+    assert course(found) == [(2, "critical"), (3, "critical"), (4, "cleared")]
+    assert "0 of 10 batches valid" in found[0].text
+    assert "before: 100%" in found[0].text
+
+
+def test_a_tainted_validation_is_critical_whatever_its_losses() -> None:
+    """A broken model can give finite losses."""
+    found = judge("validation_ratio", happen(validation(1, 10, tainted=True)))
+    assert course(found) == [(1, "critical")]
+
+
+def test_a_validation_below_95_percent_is_a_warning_until_98() -> None:
+    """Each validated model has a life of its own."""
+    events = [validation(1, 94, 6), validation(2, 97, 3), validation(3, 100, model="ema"), validation(4, 98, 2)]
+    assert course(judge("validation_ratio", happen(*events))) == [(1, "warning"), (2, "warning"), (4, "cleared")]
+
+
+def test_a_refused_checkpoint_is_critical_until_one_is_saved() -> None:
+    """It names the tensor."""
+    refused = wire.Checkpoint(step=5, time=0.0, outcome="refused", path="p", key="bn.running_mean")
+    saved = wire.Checkpoint(step=9, time=0.0, outcome="saved", path="p")
+    found = judge("checkpoint_refused", happen(saved, refused, refused, saved, saved))
+    assert course(found) == [(5, "critical"), (5, "critical"), (9, "cleared")]
+    assert "bn.running_mean is not finite" in found[0].text
+    assert found[1].value == 2
+
+
+def test_the_same_layer_repaired_twice_in_1000_steps_is_a_warning() -> None:
+    """After 1000 quiet steps, seen by a later event, it clears."""
+    found = judge("repeated_repair", happen(repair(10, "a", "b"), repair(900, "a"), check(1899), check(1900)))
+    assert [(f.layer, *course([f])[0]) for f in found] == [("a", 900, "warning"), ("a", 1900, "cleared")]
+    assert "2 times" in found[0].text
+
+
+def test_the_third_pass_in_a_run_is_critical() -> None:
+    """One pass over many layers is one pass, and a person's are not counted."""
+    events = [repair(10, "a", "b", "c"), repair(2000, "a"), repair(4000, "a", origin="command"), repair(6000, "b")]
+    found = judge("repeated_repair", happen(*events))
+    assert [(f.layer, *course([f])[0]) for f in found] == [("", 6000, "critical")]
+    assert "3 times" in found[0].text
+
+
+def test_a_disabled_probe_is_told_once() -> None:
+    """A fault that did not disable it is the trainer's business."""
+    off = wire.ProbeFault(step=3, time=0.0, probe="norms", error="boom", disabled=True)
+    on = wire.ProbeFault(step=2, time=0.0, probe="norms", error="boom")
+    found = judge("fault", happen(on, off, off))
+    assert course(found) == [(3, "info")]
+    assert "norms" in found[0].text
