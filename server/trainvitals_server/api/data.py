@@ -1,0 +1,93 @@
+"""`/api/runs/{run}/data`: buckets of some series over a range of steps, as JSON or as packed float64."""
+
+import struct
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from trainvitals_server.api.answers import Json, TheParts, unknown
+from trainvitals_server.auth.roles import needs
+from trainvitals_server.errors import RefusedError
+from trainvitals_server.jsontext import dumps, numbers
+from trainvitals_server.records import gap_record
+from trainvitals_server.store import history, runs, series
+from trainvitals_server.store.buckets import FIELDS
+
+MAX_SERIES = 2000
+MAX_POINTS = 4000
+BINARY = "application/octet-stream"
+COUNTS = ("step", "n", "n_nan", "n_posinf", "n_neginf")
+Step = Annotated[int | None, Query(ge=-(1 << 53), le=1 << 53)]
+
+router = APIRouter(prefix="/api/runs", dependencies=[needs("view")])
+
+
+@router.get("/{run}/data")
+def read_data(
+    run: str,
+    parts: TheParts,
+    series: Annotated[str, Query(description="series ids, separated by commas", max_length=40_000)],
+    low: Annotated[Step, Query(alias="from")] = None,
+    high: Annotated[Step, Query(alias="to")] = None,
+    points: Annotated[int, Query(ge=1, le=MAX_POINTS)] = 500,
+    rank: Annotated[int, Query(ge=0, lt=1 << 31)] = 0,
+    producer: str | None = None,
+    accept: Annotated[str, Header()] = "",
+) -> Response:
+    """Buckets of the series, at most two per point; by default over all steps, of rank 0 and the newest producers."""
+    wanted = parse_ids(series)
+    if low is not None and high is not None and low > high:
+        raise RefusedError(422, f"query.from: expected a step at or before query.to ({high}), got {low}")
+    question = history.Question(run, None if low is None else max(low, 0), high, rank, producer)
+    with parts.database.reading() as connection:
+        check_series(connection, run, wanted)
+        found = history.read_range(connection, question, wanted, points)
+    return binary(found, wanted) if BINARY in accept else Json(as_json(found, wanted))
+
+
+def parse_ids(text: str) -> list[int]:
+    """The ids in a comma-separated list, each once. Raises `RefusedError`."""
+    try:
+        wanted = list(dict.fromkeys(int(part) for part in text.split(",") if part))
+    except ValueError:
+        raise RefusedError(422, f"query.series: expected ids separated by commas, got {text[:80]!r}") from None
+    if not 1 <= len(wanted) <= MAX_SERIES:
+        raise RefusedError(422, f"query.series: expected 1 to {MAX_SERIES} ids, got {len(wanted)}")
+    return wanted
+
+
+def check_series(connection: Any, run: str, wanted: list[int]) -> None:
+    """Raise `RefusedError` unless the run exists and these are its series."""
+    if runs.get(connection, run) is None:
+        raise unknown("a run", run)
+    stray = set(wanted) - {row.id for row in series.list_all(connection, run)}
+    if stray:
+        raise unknown(f"a series of run {run}", min(stray))
+
+
+def header(found: history.Range) -> dict[str, Any]:
+    """What both forms begin with."""
+    return {"from": found.low, "to": found.high, "steps_per_bucket": found.buckets.width}
+
+
+def as_json(found: history.Range, wanted: list[int]) -> dict[str, Any]:
+    """The answer as JSON."""
+    listed = []
+    for place, identity in enumerate(wanted):
+        column = found.buckets.column(place)
+        counts = {name: column[name].astype(int).tolist() for name in COUNTS}
+        rest = {name: numbers(column[name]) for name in FIELDS if name not in COUNTS}
+        listed.append({"id": identity, **counts, **rest})
+    return {**header(found), "series": listed, "gaps": [gap_record(gap) for gap in found.gaps]}
+
+
+def binary(found: history.Range, wanted: list[int]) -> Response:
+    """The answer packed: length and JSON header, padded to a multiple of 8 bytes, then float64 field by field."""
+    columns = [found.buckets.column(place) for place in range(len(wanted))]
+    sizes = [{"id": one, "buckets": len(column["step"])} for one, column in zip(wanted, columns, strict=True)]
+    gaps = [gap_record(gap) for gap in found.gaps]
+    head = dumps({**header(found), "series": sizes, "fields": ["step", *FIELDS], "gaps": gaps})
+    head += b" " * (-(4 + len(head)) % 8)
+    body = [column[name].astype("<f8").tobytes() for column in columns for name in ("step", *FIELDS)]
+    return Response(b"".join([struct.pack("<I", len(head)), head, *body]), media_type=BINARY)

@@ -1,0 +1,73 @@
+"""How the server itself is: for load balancers, for Prometheus, and for those who read its interface."""
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from trainvitals_server.api.answers import Json, TheParts
+from trainvitals_server.auth.roles import needs
+from trainvitals_server.parts import Parts
+from trainvitals_server.store import alerts, events, journal, runs
+
+router = APIRouter()
+
+
+@router.get("/healthz", dependencies=[needs("public")])
+async def alive() -> Json:
+    """The process answers."""
+    return Json({"status": "ok"})
+
+
+@router.get("/readyz", dependencies=[needs("public")])
+async def ready(parts: TheParts) -> Json:
+    """What trainers tell can be stored; 503 while it cannot."""
+    if not parts.writer.is_alive():
+        return Json({"detail": "the writer has ended"}, 503)
+    if parts.writer.trouble:
+        return Json({"detail": parts.writer.trouble}, 503)
+    return Json({"status": "ready"})
+
+
+@router.get("/metrics", dependencies=[needs("view")])
+def metrics(parts: TheParts) -> Response:
+    """The server's own vital signs, as Prometheus text."""
+    return PlainTextResponse("".join(lines(parts)), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/openapi.json", dependencies=[needs("view")], include_in_schema=False)
+async def describe(request: Request) -> Json:
+    """This interface, described."""
+    return Json(request.app.openapi())
+
+
+def lines(parts: Parts) -> Iterator[str]:
+    """Every metric with its help and type."""
+    with parts.database.reading() as connection:
+        states = runs.state_counts(connection)
+        totals = {
+            "frames_stored_total": ("Frames stored.", runs.frame_count(connection)),
+            "events_stored_total": ("Events stored.", events.count(connection)),
+            "quarantined_total": ("Records that were set aside.", journal.quarantined(connection)),
+        }
+        opened = sum(alert.status != "resolved" for alert in alerts.find(connection))
+    hub = parts.hub
+    totals |= {
+        "commits_total": ("Transactions committed since the start.", parts.writer.commits),
+        "frames_dropped_total": (
+            "Frames not sent to slow browsers.",
+            hub.dropped + sum(c.dropped for c in tuple(hub.clients)),
+        ),
+    }
+    gauges = {
+        "trainers": ("Connected trainers.", len(parts.connections)),
+        "browsers": ("Connected live sockets.", len(hub.clients)),
+        "alerts_open": ("Alerts that are not resolved.", opened),
+        "writable": ("1 while the database can be written.", int(not parts.writer.trouble)),
+    }
+    for kind, metrics in (("counter", totals), ("gauge", gauges)):
+        for name, (text, value) in metrics.items():
+            yield f"# HELP trainvitals_{name} {text}\n# TYPE trainvitals_{name} {kind}\ntrainvitals_{name} {value}\n"
+    yield "# HELP trainvitals_runs Runs by state.\n# TYPE trainvitals_runs gauge\n"
+    yield from (f'trainvitals_runs{{state="{state}"}} {count}\n' for state, count in states.items())

@@ -1,0 +1,108 @@
+"""The application: every part wired together, and nothing else."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+import trainvitals_server
+from trainvitals_server.api import alerts, commands, data, events, health, moments, page, runs, signin
+from trainvitals_server.auth.body import BodyLimit
+from trainvitals_server.auth.guard import Guard, refusal
+from trainvitals_server.auth.headers import Headers
+from trainvitals_server.auth.roles import check_routes
+from trainvitals_server.clock import Clock
+from trainvitals_server.errors import RefusedError, StoreBusyError
+from trainvitals_server.ingest import socket as ingest_socket
+from trainvitals_server.live import socket as live_socket
+from trainvitals_server.live.announcer import Announcer
+from trainvitals_server.parts import Parts, open_parts
+from trainvitals_server.runs import ticker
+from trainvitals_server.settings import Settings
+
+ROOMS = (runs, data, events, moments, alerts, commands, signin, health, page, ingest_socket, live_socket)
+REASONS = {
+    404: "expected a path of this server, got another one",
+    405: "expected a method this path knows, got another one",
+}
+
+
+def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
+    """The application, not yet started: nothing is opened before its lifespan begins. The parts are then in
+    `app.state.parts`."""
+    app = FastAPI(
+        title="trainvitals",
+        version=trainvitals_server.__version__,
+        lifespan=lambda app: lifespan(app, settings, clock or Clock()),
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    for room in ROOMS:
+        app.include_router(room.router)
+    check_routes(app.routes)
+    for middleware in (BodyLimit, Guard, Headers):  # the last is the outermost
+        app.add_middleware(middleware)
+    add_refusals(app)
+    return app
+
+
+def lifespan(app: FastAPI, settings: Settings, clock: Clock) -> AbstractAsyncContextManager[None]:
+    """From the first request to the last."""
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        parts = app.state.parts = open_parts(settings, clock)
+        tasks = [
+            asyncio.create_task(ticker.run(parts)),
+            asyncio.create_task(Announcer(parts.hub, parts.summaries, clock).run()),
+        ]
+        try:
+            yield
+        finally:
+            await stop(parts, tasks)
+
+    return running()
+
+
+async def stop(parts: Parts, tasks: list[asyncio.Task[None]]) -> None:
+    """End the tasks, let the writer do what is queued, and close the database."""
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    parts.database.close()  # before the writer, whose connection can then fold the log into the database
+    await asyncio.to_thread(parts.writer.close)
+
+
+def add_refusals(app: FastAPI) -> None:
+    """Every refusal is one line of JSON, over HTTP as over a websocket that is not accepted."""
+
+    @app.exception_handler(RefusedError)
+    async def refused(_: Request, error: RefusedError) -> Response:
+        return refusal(error)
+
+    @app.exception_handler(StoreBusyError)
+    async def busy(_: Request, error: StoreBusyError) -> Response:
+        return refusal(RefusedError(503, str(error)))
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> Response:
+        answer = refusal(RefusedError(error.status_code, REASONS.get(error.status_code, str(error.detail))))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        return refusal(RefusedError(422, explain(error)))
+
+
+def explain(error: RequestValidationError) -> str:
+    """The first thing that is wrong with a request, in one line; what came is not repeated."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}"[:300]

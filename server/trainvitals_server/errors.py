@@ -1,0 +1,28 @@
+"""The errors of the server.
+
+ServerError: base of every error raised on purpose by this package
+├── SettingsError (also ValueError): the server cannot be started like this
+├── StoreBusyError: the database cannot be written now (locked, disk full); the same again later may succeed
+└── RefusedError: a request that gets an answer of 4xx; `status` and one line
+"""
+
+
+class ServerError(Exception):
+    """Base of every error raised on purpose by the server."""
+
+
+class SettingsError(ServerError, ValueError):
+    """The server cannot be started with these settings; the message is one line."""
+
+
+class StoreBusyError(ServerError):
+    """The database cannot be opened or written now."""
+
+
+class RefusedError(ServerError):
+    """A request that cannot be granted: an HTTP status and one line that says why."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail

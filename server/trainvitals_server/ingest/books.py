@@ -1,0 +1,55 @@
+"""What the writer remembers between batches so that it need not ask the database: layouts, their newest steps, and
+what the rules remember. Everything here can be forgotten at any time and is then read again."""
+
+from dataclasses import dataclass, field
+
+from trainvitals_server.store import frames, rule_states, series
+from trainvitals_server.store.transactions import Connection
+
+MAX_PRODUCERS = 256
+
+
+@dataclass
+class Sheet:
+    """One producer's."""
+
+    rules: dict[str, bytes]
+    layouts: dict[int, series.Layout] = field(default_factory=dict)
+    steps: dict[int, int] = field(default_factory=dict)  # layout row id -> its newest step
+
+
+class Books:
+    """Sheets by producer (row id). Used by the writer's thread only."""
+
+    def __init__(self) -> None:
+        self._sheets: dict[int, Sheet] = {}
+
+    def sheet(self, connection: Connection, producer: int) -> Sheet:
+        """The producer's sheet, opened if need be."""
+        if producer not in self._sheets:
+            if len(self._sheets) >= MAX_PRODUCERS:
+                self.forget()
+            self._sheets[producer] = Sheet(rule_states.load(connection, producer))
+        return self._sheets[producer]
+
+    def layout(self, connection: Connection, producer: int, number: int) -> series.Layout | None:
+        """A layout by its number on the wire, once it is whole."""
+        sheet = self.sheet(connection, producer)
+        if number not in sheet.layouts:
+            found = series.layout(connection, producer, number)
+            if found is None or not found.whole:
+                return None
+            sheet.layouts[number] = found
+        return sheet.layouts[number]
+
+    def last_step(self, connection: Connection, producer: int, layout: int) -> int:
+        """The newest step of a layout (row id); -1 before the first."""
+        sheet = self.sheet(connection, producer)
+        if layout not in sheet.steps:
+            step = frames.last_step(connection, layout)
+            sheet.steps[layout] = -1 if step is None else step
+        return sheet.steps[layout]
+
+    def forget(self) -> None:
+        """Start afresh, because something was rolled back."""
+        self._sheets.clear()

@@ -1,0 +1,169 @@
+"""What a batch does to the store, inside one transaction.
+
+The committed sequence, read in the transaction, is the only gate: what is at or below it is discarded, a batch that
+begins behind it is a hole. A record that cannot be used is set aside, and the stream goes on past it.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from trainvitals import wire
+from trainvitals_server.commands import progress
+from trainvitals_server.ingest import declaring
+from trainvitals_server.ingest.blocks import Gathering, check_frame, close_alerts
+from trainvitals_server.ingest.books import Books
+from trainvitals_server.ingest.freeform import check_free
+from trainvitals_server.ingest.session import Outcome
+from trainvitals_server.ingest.transaction import Transaction
+from trainvitals_server.runs import transitions
+from trainvitals_server.store import journal, runs
+
+MAX_STEP = 1 << 53  # steps travel as float64 to browsers
+
+
+def enter(tx: Transaction, hello: wire.Hello) -> runs.Producer:
+    """The producer that says hello, with its watermark. Records that its trainer no longer holds and that never came
+    are a gap."""
+    transitions.check_time(hello.identity.started)
+    producer, new = runs.enter(tx.connection, hello.identity, tx.now)
+    if runs.newest_producer(tx.connection, producer.run, producer.rank) == producer:
+        _lead(tx, producer, new=new)
+    missing = hello.first - producer.committed - 1
+    if missing > 0:
+        gap = wire.Gap(count=missing, reason="no longer held by the trainer", since=tx.now, until=tx.now)
+        transitions.record_event(tx, producer, gap, seq=hello.first - 1)
+        runs.advance(tx.connection, producer.id, hello.first - 1, dropped=missing)
+        producer = producer._replace(committed=hello.first - 1)
+    changed = tx.changes[producer.run]  # a summary shows who is connected
+    if changed.state is None:  # the pulse may know nothing of this run, which may have ended long ago
+        row = runs.get(tx.connection, producer.run)
+        changed.state = row["state"] if row is not None else None
+    return producer
+
+
+def _lead(tx: Transaction, producer: runs.Producer, *, new: bool) -> None:
+    """A rank's newest process says hello; a new one takes over from those before it."""
+    if new:
+        close_alerts(tx, producer)
+    if producer.rank != 0:
+        return
+    transitions.signal(tx, producer.run, "entered" if new else "contact")
+    if new:
+        reason = "another process resumed the run, and the one before did not say how this ended"
+        progress.abandon(tx, producer.run, reason, producer.producer)
+
+
+def take(tx: Transaction, books: Books, who: runs.Producer, batch: wire.Batch) -> Outcome:
+    """Store a batch. The outcome says where the watermark is now."""
+    committed = runs.committed(tx.connection, who.id)
+    if batch.first > committed + 1:
+        return Outcome(committed, hole=True)
+    fresh = batch.records[committed + 1 - batch.first :]
+    if not fresh:
+        return Outcome(committed)
+    intake = Intake(tx, books, who)
+    rejected = []
+    for seq, data in enumerate(fresh, committed + 1):
+        if reason := intake.record(seq, data):
+            journal.quarantine(tx.connection, who.id, seq=seq, now=tx.now, reason=reason, record=data)
+            rejected.append((seq, reason))
+    intake.finish()
+    runs.advance(tx.connection, who.id, committed + len(fresh), dropped=intake.dropped)
+    return Outcome(committed + len(fresh), rejected=tuple(rejected))
+
+
+class Intake:
+    """One batch's records, one after another."""
+
+    def __init__(self, tx: Transaction, books: Books, who: runs.Producer) -> None:
+        self.dropped = 0
+        self._tx = tx
+        self._books = books
+        found = runs.find_producer(tx.connection, who.run, who.producer)
+        self._producer = found or who
+        newest = runs.newest_producer(tx.connection, who.run, who.rank)
+        self._newest = newest is not None and newest.id == who.id
+        self._gathering = Gathering(self._producer, shown=self._newest)
+        self._seq = 0
+
+    def record(self, seq: int, data: bytes) -> str:
+        """Take in one record; returns why it cannot be, or ""."""
+        self._seq = seq
+        try:
+            record = wire.decode_record(data)
+            handler = HANDLERS.get(type(record), Intake._event)
+            handler(self, record)
+        except (msgspec.DecodeError, ValueError) as error:
+            return f"{error}"[:500]
+        except RecursionError:
+            return "expected a record of moderate depth, got a deeper one"
+        return ""
+
+    def finish(self) -> None:
+        """Store what is still gathered."""
+        self._gathering.flush(self._tx, self._books)
+        if self._newest and self._producer.rank == 0 and self._tx.changes[self._producer.run].stored:
+            transitions.signal(self._tx, self._producer.run, "frames")
+
+    def _layout(self, record: wire.Layout) -> None:
+        self._gathering.flush(self._tx, self._books)
+        declaring.declare(self._tx, self._books, self._producer, record)
+
+    def _frame(self, record: wire.Frame) -> None:
+        _check_place(record.step, record.time)
+        layout = self._books.layout(self._tx.connection, self._producer.id, record.layout)
+        if layout is None:
+            raise ValueError(f"expected a declared layout, got {record.layout}")
+        gathering = self._gathering
+        if gathering.layout is not None and gathering.layout.id != layout.id:
+            gathering.flush(self._tx, self._books)
+        last = self._books.last_step(self._tx.connection, self._producer.id, layout.id)
+        check_frame(record, layout, gathering.frames[-1].step if gathering.frames else last)
+        gathering.layout = layout
+        gathering.frames.append(record)
+        self._producer = self._producer._replace(last_step=record.step)
+
+    def _gap(self, record: wire.Gap) -> None:
+        for moment in (record.since, record.until):
+            transitions.check_time(moment)
+        if not 0 <= record.count < MAX_STEP:
+            raise ValueError(f"expected a count of records, got {record.count}")
+        for step in (record.first_step, record.last_step):
+            _check_place(step or 0, 0.0)
+        self._gathering.flush(self._tx, self._books)
+        self.dropped += record.count
+        transitions.record_event(self._tx, self._producer, record, seq=self._seq)
+
+    def _event(self, record: wire.Event) -> None:
+        _check_place(record.step, record.time)
+        transitions.record_event(self._tx, self._producer, record, seq=self._seq)
+        self._gathering.events.append(record)
+        if isinstance(record, wire.Sanitized) and record.origin != "command":
+            runs.update(self._tx.connection, self._producer.run, altered=1)
+
+    def _lifecycle(self, record: wire.Lifecycle) -> None:
+        self._event(record)
+        if self._newest and self._producer.rank == 0:
+            reason = record.error or record.reason
+            transitions.signal(self._tx, self._producer.run, record.state, reason)
+
+    def _command(self, record: wire.CommandUpdate) -> None:
+        check_free(record.result, "result")
+        self._event(record)
+        progress.note(self._tx, self._producer, record)
+
+
+def _check_place(step: int, moment: float) -> None:
+    if not 0 <= step < MAX_STEP:
+        raise ValueError(f"expected a step from 0 to 2**53, got {step}")
+    transitions.check_time(moment)
+
+
+HANDLERS: dict[type, Callable[..., None]] = {
+    wire.Layout: Intake._layout,
+    wire.Frame: Intake._frame,
+    wire.Gap: Intake._gap,
+    wire.Lifecycle: Intake._lifecycle,
+    wire.CommandUpdate: Intake._command,
+}

@@ -1,0 +1,129 @@
+"""A trainer's session without its socket: what may be said when, and what is answered.
+
+AWAITING_HELLO --Hello--> STREAMING --Batch--> STREAMING; anything else, or an undecodable message, ends it. The socket
+hands in what came (`receive`) and what the store made of it (`welcome`, `answer`), and does as it is told.
+"""
+
+import enum
+import re
+from dataclasses import dataclass
+
+import msgspec
+
+from trainvitals import wire
+from trainvitals_server.ingest.freeform import check_free
+
+HELLO_SECONDS = 5.0
+RETRY_SECONDS = 1.0
+MAX_SEQUENCE = 1 << 53
+RUN_ID = re.compile(wire.ID_PATTERN)
+POLICY, NOT_DECODABLE = 1008, 1007  # websocket close codes
+
+
+class State(enum.Enum):
+    """Where a session is."""
+
+    AWAITING_HELLO = "awaiting hello"
+    STREAMING = "streaming"
+    CLOSED = "closed"
+
+
+# (state, message) -> state. A pair that is not here closes the session.
+NEXT: dict[tuple[State, type[wire.Message]], State] = {
+    (State.AWAITING_HELLO, wire.Hello): State.STREAMING,
+    (State.STREAMING, wire.Batch): State.STREAMING,
+}
+
+
+@dataclass(frozen=True)
+class Close:
+    """End the connection, with this code and reason."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the store made of a batch: the watermark, whether the batch began behind it (a hole), and the records
+    that will never be accepted, with the reason."""
+
+    committed: int
+    hole: bool = False
+    rejected: tuple[tuple[int, str], ...] = ()
+
+
+class Session:
+    """One connection's."""
+
+    def __init__(self) -> None:
+        self.state = State.AWAITING_HELLO
+        self._asked: int | None = None  # the gap that was nacked last
+
+    def receive(self, data: bytes) -> wire.Hello | wire.Batch | Close:
+        """What to do about a message: enter, store, or close."""
+        try:
+            message = wire.decode_to_server(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return self.close(NOT_DECODABLE, f"expected a wire message, got {error}")
+        following = NEXT.get((self.state, type(message)))
+        if following is None:
+            return self.close(POLICY, f"got {type(message).__name__} while {self.state.value}")
+        reason = objection(message) if isinstance(message, wire.Hello) else excess(message)
+        if reason:
+            return self.close(POLICY, reason)
+        self.state = following
+        return message
+
+    def close(self, code: int, reason: str) -> Close:
+        """End the session; a close frame has room for 123 bytes."""
+        self.state = State.CLOSED
+        return Close(code, reason.encode()[:120].decode(errors="ignore"))
+
+    def welcome(self, committed: int) -> wire.Welcome:
+        """The answer to a hello."""
+        return wire.Welcome(protocol=wire.PROTOCOL, committed=committed)
+
+    def answer(self, outcome: Outcome) -> list[wire.Ack | wire.Nack]:
+        """The answer to a batch. A hole is nacked once: what was in flight behind it falls into the same one."""
+        if outcome.hole:
+            expected = outcome.committed + 1
+            again, self._asked = self._asked == expected, expected
+            return [] if again else [wire.Nack(kind="gap", seq=expected)]
+        self._asked = None
+        rejected = [wire.Nack(kind="permanent", seq=seq, reason=reason) for seq, reason in outcome.rejected]
+        return [*rejected, wire.Ack(seq=outcome.committed)]
+
+    def retry(self, first: int, reason: str) -> wire.Nack:
+        """The answer where the store could not take the batch now."""
+        self._asked = None
+        return wire.Nack(kind="retry", seq=first, after=RETRY_SECONDS, reason=reason)
+
+
+def objection(hello: wire.Hello) -> str:
+    """Why a hello cannot be accepted; "" where it can."""
+    if hello.protocol != wire.PROTOCOL:
+        return f"expected protocol {wire.PROTOCOL}, got {hello.protocol}"
+    for name in ("run", "producer"):
+        if not RUN_ID.fullmatch(getattr(hello.identity, name)):
+            return f"expected a {name} id of 1 to 128 letters, digits, '._:~-', got {getattr(hello.identity, name)!r}"
+    for name in ("rank", "world_size", "pid"):
+        if not 0 <= getattr(hello.identity, name) < 1 << 31:
+            return f"expected a {name} from 0 to 2**31 - 1, got {getattr(hello.identity, name)}"
+    if not 0 <= hello.first <= hello.next < MAX_SEQUENCE:
+        return f"expected 0 <= first <= next, got {hello.first} and {hello.next}"
+    try:
+        check_free(hello.identity.config, "config")
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def excess(batch: wire.Batch) -> str:
+    """Why a batch is too large; "" where it is not. One record alone may be as long as a message may be."""
+    if len(batch.records) > wire.MAX_BATCH_RECORDS:
+        return f"expected at most {wire.MAX_BATCH_RECORDS} records in a batch, got {len(batch.records)}"
+    size = sum(map(len, batch.records))
+    if len(batch.records) > 1 and size > wire.MAX_BATCH_BYTES:
+        return f"expected at most {wire.MAX_BATCH_BYTES} bytes of records in a batch, got {size}"
+    return ""

@@ -1,0 +1,140 @@
+"""`/ws/trainer`: the thin shell around a session. Reads, hands batches to the writer, and answers in order.
+
+Up to `WAITING` batches are on their way to the disk at once; further ones are left unread, which holds the trainer's
+sender back and nothing else.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from fastapi import APIRouter
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from trainvitals import wire
+from trainvitals_server.auth.roles import needs
+from trainvitals_server.commands.delivery import hand_over
+from trainvitals_server.errors import StoreBusyError
+from trainvitals_server.ingest import intake
+from trainvitals_server.ingest.connections import Connection, Owed
+from trainvitals_server.ingest.session import HELLO_SECONDS, NOT_DECODABLE, POLICY, Close, Session
+from trainvitals_server.parts import Parts, parts_of
+from trainvitals_server.store import commands, runs
+from trainvitals_server.store.database import ReadError
+
+TRY_AGAIN = 1013
+
+router = APIRouter()
+
+
+@router.websocket("/ws/trainer", dependencies=[needs("ingest")])
+async def trainer(websocket: WebSocket) -> None:
+    """One trainer's connection, from its hello to its end."""
+    await websocket.accept()
+    link = Link(websocket, parts_of(websocket))
+    try:
+        close = await link.run()
+        await websocket.close(close.code, close.reason)
+    except WebSocketDisconnect:
+        pass  # it went away; its records up to the last ack are safe, the rest is in its spool
+
+
+class Link:
+    """A websocket, its session, and the parts it needs."""
+
+    def __init__(self, websocket: WebSocket, parts: Parts) -> None:
+        self._websocket = websocket
+        self._parts = parts
+        self._session = Session()
+
+    async def run(self) -> Close:
+        """Serve until the session ends by its own rules. Raises `WebSocketDisconnect` where the peer ends it."""
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                hello = await self._receive()
+        except TimeoutError:
+            return self._session.close(POLICY, f"expected a hello within {HELLO_SECONDS:g} s, got none")
+        if not isinstance(hello, wire.Hello):
+            return hello if isinstance(hello, Close) else self._session.close(POLICY, "expected a hello")
+        try:
+            producer = await self._parts.write(partial(intake.enter, hello=hello))
+        except StoreBusyError as error:
+            return self._session.close(TRY_AGAIN, str(error))
+        except ValueError as error:
+            return self._session.close(POLICY, str(error))
+        try:
+            return await self._serve(producer)
+        except ReadError as error:
+            return self._session.close(TRY_AGAIN, f"the database cannot be read: {error}")
+
+    async def _receive(self) -> wire.Hello | wire.Batch | Close:
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005))
+        data = message.get("bytes")
+        if data is None:
+            return self._session.close(NOT_DECODABLE, "expected a binary message, got text")
+        return self._session.receive(data)
+
+    async def _serve(self, producer: runs.Producer) -> Close:
+        """Stream, with this connection known to the others."""
+        connection = Connection(producer.id, producer.run, producer.producer)
+        older = self._parts.connections.admit(connection)
+        try:
+            if older is not None:
+                older.displace(Close(POLICY, "displaced by a newer connection of the same producer"))
+            self._note(connection, here=True)
+            connection.send(self._session.welcome(producer.committed))
+            waiting = await asyncio.to_thread(self._waiting, producer)
+            hand_over(connection, waiting, self._parts.clock.now())
+            return await self._until_first(connection, producer)
+        finally:
+            if self._parts.connections.dismiss(connection):
+                self._note(connection, here=False)
+
+    async def _until_first(self, connection: Connection, producer: runs.Producer) -> Close:
+        """Read and write until one of them ends, or a newer connection comes."""
+        tasks = [
+            asyncio.create_task(self._read(connection, producer)),
+            asyncio.create_task(self._send(connection)),
+        ]
+        try:
+            done, _ = await asyncio.wait([*tasks, connection.displaced], return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, connection: Connection, producer: runs.Producer) -> Close:
+        while True:
+            message = await self._receive()
+            if isinstance(message, Close):
+                return message
+            if isinstance(message, wire.Batch):
+                job = partial(intake.take, books=self._parts.books, who=producer, batch=message)
+                future = asyncio.wrap_future(self._parts.writer.submit(job))
+                await connection.outgoing.put(Owed(future, message.first))
+
+    async def _answer(self, owed: Owed) -> Sequence[wire.Message]:
+        try:
+            return self._session.answer(await owed.outcome)
+        except StoreBusyError as error:
+            return [self._session.retry(owed.first, str(error))]
+
+    async def _send(self, connection: Connection) -> Close:
+        while True:
+            item = await connection.outgoing.get()
+            connection.refill()
+            for message in await self._answer(item) if isinstance(item, Owed) else [item]:
+                await self._websocket.send_bytes(wire.encode(message))
+
+    def _waiting(self, producer: runs.Producer) -> list[dict[str, object]]:
+        with self._parts.database.reading() as reading:
+            return commands.waiting(reading, producer.run, producer.producer, self._parts.clock.now())
+
+    def _note(self, connection: Connection, *, here: bool) -> None:
+        note = self._parts.pulse.connect if here else self._parts.pulse.disconnect
+        note(connection.run, connection.producer, self._parts.clock.monotonic())
+        self._parts.summaries.touch(connection.run)
+        self._parts.hub.mark(connection.run)

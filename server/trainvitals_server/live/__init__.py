@@ -1,0 +1,1 @@
+"""The way out to browsers: the hub, which never waits, and the live socket."""

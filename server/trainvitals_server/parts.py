@@ -1,0 +1,105 @@
+"""The parts of a running server, wired together: what requests, sockets and tasks reach."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from starlette.requests import HTTPConnection
+
+from trainvitals_server.auth.attempts import Attempts
+from trainvitals_server.auth.sessions import Sessions
+from trainvitals_server.auth.tokens import Tokens
+from trainvitals_server.changes import Changes
+from trainvitals_server.clock import Clock
+from trainvitals_server.commands.delivery import deliver
+from trainvitals_server.ingest.books import Books
+from trainvitals_server.ingest.connections import Connections
+from trainvitals_server.ingest.transaction import Transaction
+from trainvitals_server.ingest.writer import Writer
+from trainvitals_server.live.hub import Hub
+from trainvitals_server.runs.pulse import Pulse
+from trainvitals_server.runs.story import Stories
+from trainvitals_server.runs.summary import Summaries
+from trainvitals_server.settings import Settings
+from trainvitals_server.store import runs, sessions
+from trainvitals_server.store.database import Database
+
+T = TypeVar("T")
+log = logging.getLogger("trainvitals.server")
+
+
+@dataclass
+class Parts:
+    """One server's. Everything but the database and the writer lives on the event loop."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    tokens: Tokens
+    sessions: Sessions
+    attempts: Attempts
+    books: Books
+    writer: Writer
+    pulse: Pulse
+    stories: Stories
+    summaries: Summaries
+    hub: Hub = field(default_factory=Hub)
+    connections: Connections = field(default_factory=Connections)
+    url: str = ""
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Have work done by the writer; returns after the commit. Raises what it raised, or `StoreBusyError`."""
+        return await asyncio.wrap_future(self.writer.submit(work))
+
+    def committed(self, changes: Changes) -> None:
+        """Pass on what was committed; called on the event loop, in the order of the commits. What fails of one run
+        is logged, and keeps nothing from the others."""
+        for run, changed in changes.items():
+            alone = Changes()
+            alone[run] = changed
+            for step in (self._note_pulse, self.summaries.note, self.hub.publish, self._deliver):
+                try:
+                    step(alone)
+                except Exception:  # the commit stands, and the next one must still be passed on
+                    log.exception("what was committed of run %s could not be passed on", run)
+
+    def _note_pulse(self, changes: Changes) -> None:
+        self.pulse.note(changes, self.clock.monotonic())
+
+    def _deliver(self, changes: Changes) -> None:
+        deliver(self.connections, changes, self.clock.now())
+
+
+def open_parts(settings: Settings, clock: Clock) -> Parts:
+    """Open the database, read what was left of the last time, and start the writer. Call on the event loop."""
+    loop = asyncio.get_running_loop()
+    database, tokens, books, stories = Database(settings.database), Tokens(settings.directory), Books(), Stories()
+    with database.reading() as connection:
+        known = sessions.valid(connection, tokens.fingerprint, clock.now())
+        pulse = Pulse(runs.unfinished(connection), clock.monotonic())
+
+    def publish(changes: Changes) -> None:
+        loop.call_soon_threadsafe(parts.committed, changes)
+
+    parts = Parts(
+        settings=settings,
+        clock=clock,
+        database=database,
+        tokens=tokens,
+        sessions=Sessions(tokens.fingerprint, known, clock),
+        attempts=Attempts(clock),
+        books=books,
+        writer=Writer(database, publish, books.forget, clock),
+        pulse=pulse,
+        stories=stories,
+        summaries=Summaries(database, pulse, stories),
+    )
+    parts.writer.start()
+    return parts
+
+
+def parts_of(connection: HTTPConnection) -> Parts:
+    """The parts of the server that serves this request."""
+    return cast(Parts, connection.app.state.parts)

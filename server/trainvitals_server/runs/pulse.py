@@ -1,0 +1,109 @@
+"""What is known of the runs that are under way without asking the database: who is connected, when data last came,
+how fast steps go. It is changed on the event loop alone; other threads may ask, which is why whatever is walked
+through is copied first. Time is passed in, monotonic seconds unless said otherwise."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+
+from trainvitals_server.changes import Changes
+from trainvitals_server.runs.states import GONE_SECONDS, OPEN, Signal, silence
+
+REMEMBERED = 64  # frames, for the median step
+
+
+@dataclass
+class Beat:
+    """One run's."""
+
+    state: str
+    contact: float
+    data: float
+    producers: set[int] = field(default_factory=set)  # connected ones
+    marks: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # step, trainer's time
+
+    def seconds_per_step(self) -> float | None:
+        """The median over the last frames."""
+        pairs = [
+            (later[1] - sooner[1]) / (later[0] - sooner[0])
+            for sooner, later in pairwise(tuple(self.marks))
+            if later[0] > sooner[0]
+        ]
+        return median(pairs) if pairs else None
+
+
+class Pulse:
+    """Every run that has not ended, by id. `now` is the time at which the server came up: nothing can have been lost
+    before anyone could listen."""
+
+    def __init__(self, states: Iterable[tuple[str, str]] = (), now: float = 0.0) -> None:
+        self._beats = {run: Beat(state, now, now) for run, state in states}
+
+    def connect(self, run: str, producer: int, now: float) -> None:
+        """A producer (row id) has a connection."""
+        beat = self._beats.setdefault(run, Beat("starting", now, now))
+        beat.producers.add(producer)
+        beat.contact = beat.data = now
+
+    def disconnect(self, run: str, producer: int, now: float) -> None:
+        """A producer has none any more."""
+        if run in self._beats:
+            self._beats[run].producers.discard(producer)
+            self._beats[run].contact = now
+
+    def note(self, changes: Changes, now: float) -> None:
+        """Take in what was committed."""
+        for run, changed in changes.items():
+            if run not in self._beats and changed.state is None:
+                continue  # it has ended: whoever is under way said hello, and that told its state
+            beat = self._beats.setdefault(run, Beat("starting", now, now))
+            beat.state = changed.state or beat.state
+            if changed.stored:
+                beat.data = beat.contact = now
+            for frame in changed.frames:
+                if frame.rank == 0 and (not beat.marks or beat.marks[-1][0] != frame.step):
+                    beat.marks.append((frame.step, frame.time))
+
+    def connected(self, run: str) -> bool:
+        """Whether any producer of a run has a connection."""
+        beat = self._beats.get(run)
+        return beat is not None and bool(beat.producers)
+
+    def connected_producers(self) -> set[int]:
+        """Row ids of every producer with a connection."""
+        return {one for beat in tuple(self._beats.values()) for one in tuple(beat.producers)}
+
+    def connected_runs(self) -> set[str]:
+        """Every run with a connection."""
+        return {run for run, beat in tuple(self._beats.items()) if beat.producers}
+
+    def steps_per_second(self, run: str) -> float | None:
+        """How fast a run goes now; None where it does not go, or it is not known."""
+        beat = self._beats.get(run)
+        each = beat.seconds_per_step() if beat and beat.state == "live" else None
+        return 1 / each if each else None
+
+    def signals(self, now: float) -> Iterator[tuple[str, Signal]]:
+        """What the clock says of each run: `silent`, `gone`, or `contact` again. Forgets those that have ended."""
+        for run, beat in tuple(self._beats.items()):
+            if beat.state not in OPEN:
+                self._forget(run, beat, now)
+                continue
+            what = self._signal(beat, now)
+            if what is not None:
+                yield run, what
+
+    def _forget(self, run: str, beat: Beat, now: float) -> None:
+        if not beat.producers and now - beat.contact > GONE_SECONDS:
+            del self._beats[run]
+
+    @staticmethod
+    def _signal(beat: Beat, now: float) -> Signal | None:
+        if beat.producers:
+            if beat.state == "lost":
+                return "contact"
+            silent = now - beat.data > silence(beat.seconds_per_step())
+            return "silent" if silent and beat.state == "live" else None
+        return "gone" if beat.state != "lost" and now - beat.contact > GONE_SECONDS else None

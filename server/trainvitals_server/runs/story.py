@@ -1,0 +1,82 @@
+"""What happened to a run, kept in memory as long as it does not change: its events, its incidents."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from trainvitals import wire
+from trainvitals_server.incidents import Incident, build
+from trainvitals_server.store import events, history
+from trainvitals_server.store.transactions import Connection
+
+KEPT_RUNS = 64
+PAGE = 5000
+
+
+@dataclass
+class Story:
+    """One run's events so far, and what they add up to."""
+
+    newest: int = 0  # id of the newest event
+    events: list[wire.Event] = field(default_factory=list)
+    tellers: list[str] = field(default_factory=list)  # the producer of each event
+    incidents: list[Incident] = field(default_factory=list)
+    sanitizations: int = 0
+    told: tuple[int, Mapping[str, int]] | None = (
+        None  # how many events, and which endings, the incidents were built from
+    )
+
+    def until(self, step: int, endings: Mapping[str, int]) -> list[wire.Event]:
+        """The events at or before a step, of each producer up to where its part of the run ends."""
+        told = zip(self.events, self.tellers, strict=False)  # another thread may be adding to one of them
+        return [one for one, by in told if one.step <= step and events.counts(by, one.step, endings)]
+
+
+class Stories:
+    """The stories of the runs that were asked for last. Any thread may ask."""
+
+    def __init__(self) -> None:
+        self._stories: OrderedDict[str, Story] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, connection: Connection, run: str) -> Story:
+        """A run's story, brought up to date."""
+        with self._lock:
+            story = self._stories.setdefault(run, Story())
+            self._stories.move_to_end(run)
+            if len(self._stories) > KEPT_RUNS:
+                self._stories.popitem(last=False)
+            while self._read(connection, run, story):
+                pass
+            told = (len(story.events), history.endings(connection, run))
+            if story.told != told:
+                story.incidents = incidents(story, told[1])
+                story.told = told
+            return story
+
+    @staticmethod
+    def _read(connection: Connection, run: str, story: Story) -> bool:
+        """Take in one page of newer events; whether there may be more."""
+        rows = events.find(connection, run, after=story.newest, limit=PAGE)
+        told = [(row.record, row.producer) for row in rows if isinstance(row.record, wire.Event)]
+        fresh = [event for event, _ in told]
+        story.events = story.events + fresh  # a new list: another thread may be reading the old one
+        story.tellers = story.tellers + [producer for _, producer in told]
+        story.sanitizations += sum(isinstance(event, wire.Sanitized) for event in fresh)
+        story.newest = rows[-1].id if rows else story.newest
+        return len(rows) == PAGE
+
+
+def incidents(story: Story, endings: Mapping[str, int]) -> list[Incident]:
+    """Every incident of a run. One that broke steps which a newer process has done over is not open any more."""
+    found = list(build(story.events))
+    if not endings or not any(one.open for one in found):
+        return found
+    told = zip(story.events, story.tellers, strict=True)
+    standing = build([event for event, by in told if events.counts(by, event.step, endings)])
+    if any(one.open for one in standing):
+        return found
+    return [msgspec.structs.replace(one, open=False) for one in found]

@@ -1,0 +1,123 @@
+"""The summary of a run: one line of the list, the head of its page."""
+
+import threading
+from collections import defaultdict
+from typing import Any
+
+from trainvitals_server.changes import Changes
+from trainvitals_server.clock import iso
+from trainvitals_server.incidents import verdict
+from trainvitals_server.runs.pulse import Pulse
+from trainvitals_server.runs.severity import spans, sparkline
+from trainvitals_server.runs.story import Stories
+from trainvitals_server.store import alerts, history, runs, series
+from trainvitals_server.store.database import Database
+from trainvitals_server.store.packing import unpack
+from trainvitals_server.store.transactions import Connection
+
+Object = dict[str, Any]
+WORST_FIRST = {"critical": 0, "warning": 1, "unknown": 2, "ok": 3}
+OPEN_ALERTS = ("firing", "acknowledged", "regressed")
+
+
+class Summaries:
+    """Summaries, each computed again only after its run has changed. Any thread may ask."""
+
+    def __init__(self, database: Database, pulse: Pulse, stories: Stories) -> None:
+        self._database = database
+        self._pulse = pulse
+        self._stories = stories
+        self._versions: defaultdict[str, int] = defaultdict(int)
+        self._kept: dict[str, tuple[int, Object]] = {}
+        self._lock = threading.Lock()
+
+    def note(self, changes: Changes) -> None:
+        """These runs have changed."""
+        with self._lock:
+            for run in changes:
+                self._versions[run] += 1
+
+    def touch(self, run: str) -> None:
+        """This run has changed in what only memory knows, such as who is connected."""
+        with self._lock:
+            self._versions[run] += 1
+
+    def of(self, run: str) -> Object | None:
+        """A run's summary; None where there is no such run."""
+        with self._lock:
+            version = self._versions[run]
+            kept = self._kept.get(run)
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        with self._database.reading() as connection:
+            summary = self._make(connection, run)
+        if summary is not None:
+            with self._lock:
+                self._kept[run] = (version, summary)
+        return summary
+
+    def all(self) -> list[Object]:
+        """Every run's summary, the worst first, then the newest."""
+        with self._database.reading() as connection:
+            ids = runs.list_ids(connection)
+        found = [summary for run in ids if (summary := self.of(run)) is not None]
+        return sorted(found, key=lambda one: WORST_FIRST.get(one["verdict"]["level"], 2))
+
+    def _make(self, connection: Connection, run: str) -> Object | None:
+        row = runs.get(connection, run)
+        if row is None:
+            return None
+        return {
+            "id": run,
+            "name": row["name"],
+            "project": row["project"],
+            "state": row["state"],
+            "connected": self._pulse.connected(run),
+            "created": iso(row["created"]),
+            "last_seen": iso(row["last_seen"]),
+            "ended": iso(row["ended"]),
+            "reason": row["reason"],
+            "altered": bool(row["altered"]),
+            "allow": unpack(row["allow"]),
+            "auto_sanitize": row["auto_sanitize"],
+            **self._progress(connection, run),
+            **self._health(connection, run, row["state"]),
+        }
+
+    def _progress(self, connection: Connection, run: str) -> Object:
+        newest = runs.newest_with_frames(connection, run)
+        parts = runs.segments(connection, run, 0, None)
+        speed = self._pulse.steps_per_second(run)
+        return {
+            "step": newest.last_step if newest else None,
+            "first_step": parts[0].low if parts else None,
+            "steps_per_s": speed if speed is not None else _mean_speed(newest),
+        }
+
+    def _health(self, connection: Connection, run: str, state: str) -> Object:
+        story = self._stories.of(connection, run)
+        found = alerts.find(connection, run)
+        now = history.read_moment(connection, history.Question(run))
+        bad = history.nonfinite_layers(series.list_all(connection, run), now.values)
+        incidents = story.incidents
+        said = verdict(state=state, incidents=incidents, nonfinite_layers=bad, alerts=found, last_step=now.step)
+        first = next(iter(incidents), None)
+        parts = runs.segments(connection, run, 0, None)
+        low, high = (parts[0].low, max(part.high for part in parts)) if parts else (0, -1)
+        return {
+            "verdict": {"level": said.level, "text": said.text},
+            "open_alerts": sum(alert.status in OPEN_ALERTS for alert in found),
+            "first_bad_step": first.first_bad_step if first else None,
+            "first_bad_layer": first.first_bad_layer if first else None,
+            "sanitizations": story.sanitizations,
+            "nonfinite_layers": bad,
+            "severity": sparkline(low, high, spans(incidents, found, high)) if parts else [],
+        }
+
+
+def _mean_speed(producer: runs.Producer | None) -> float | None:
+    """Steps per second over a producer's whole life."""
+    if producer is None or producer.last_time is None or producer.first_time is None:
+        return None
+    seconds = producer.last_time - producer.first_time
+    return ((producer.last_step or 0) - (producer.first_step or 0)) / seconds if seconds > 0 else None

@@ -1,0 +1,53 @@
+"""What needs a clock, done by one small task: runs that fall silent, commands nobody takes, contact noted."""
+
+import asyncio
+import logging
+
+from trainvitals_server.commands import progress
+from trainvitals_server.errors import StoreBusyError
+from trainvitals_server.ingest.transaction import Transaction
+from trainvitals_server.parts import Parts
+from trainvitals_server.runs import transitions
+from trainvitals_server.runs.states import Signal
+from trainvitals_server.store import commands, runs
+
+TICK_SECONDS = 1.0
+TOUCH_TICKS = 10
+
+log = logging.getLogger("trainvitals.server")
+
+
+async def run(parts: Parts) -> None:
+    """The task. While the database cannot be written, every tick tries again, which is how it is found to have
+    healed."""
+    count = 0
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        count += 1
+        try:
+            await tick(parts, touch=count % TOUCH_TICKS == 0 or bool(parts.writer.trouble))
+        except StoreBusyError:
+            continue  # the writer has said so in the log
+        except Exception:  # one bad tick must not stop the clock for good
+            log.exception("what needs a clock could not be done")
+
+
+async def tick(parts: Parts, *, touch: bool) -> None:
+    """Do what is due now."""
+    signals = list(parts.pulse.signals(parts.clock.monotonic()))
+    overdue = await asyncio.to_thread(_overdue, parts)
+    contact = parts.pulse.connected_runs() if touch else set()
+    if signals or overdue or touch:
+        await parts.write(lambda tx: _write(tx, signals, contact))
+
+
+def _write(tx: Transaction, signals: list[tuple[str, Signal]], contact: set[str]) -> None:
+    for name, what in signals:
+        transitions.signal(tx, name, what)
+    progress.expire(tx)
+    runs.touch(tx.connection, contact, tx.now)
+
+
+def _overdue(parts: Parts) -> bool:
+    with parts.database.reading() as connection:
+        return bool(commands.overdue(connection, parts.clock.now()))

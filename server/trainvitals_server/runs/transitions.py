@@ -1,0 +1,58 @@
+"""Moving a run to its next state, inside the writer's transaction."""
+
+import math
+
+from trainvitals import wire
+from trainvitals_server.clock import iso
+from trainvitals_server.commands import progress
+from trainvitals_server.ingest.transaction import Transaction
+from trainvitals_server.runs.states import ENDED, NEXT, Signal
+from trainvitals_server.store import events, runs
+
+# What the server observed by its clock, as a recorded event: silence is never shown as health.
+OBSERVED = {
+    "silent": "no frame for longer than ten median steps, although the trainer is connected",
+    "gone": "no contact with the trainer for a minute; it may be buffering",
+    "contact": "the trainer is back",
+}
+
+
+def signal(tx: Transaction, run: str, what: Signal, reason: str = "") -> None:
+    """Apply a signal to a run, record it where it moved the run, and note it for the browsers."""
+    row = runs.get(tx.connection, run)
+    state = NEXT.get((row["state"], what)) if row is not None else None
+    if state is None:
+        return
+    ended = tx.now if state in ENDED else None
+    runs.update(tx.connection, run, state=state, reason=reason or OBSERVED.get(what, ""), ended=ended)
+    tx.changes[run].state = state
+    if ended is not None:
+        progress.abandon(tx, run, f"the run has {state}, and its trainer did not say how this ended")
+    if what in OBSERVED:
+        observe(tx, run, wire.Notice(step=_step(tx, run), time=tx.now, code=state, text=OBSERVED[what]))
+
+
+def observe(tx: Transaction, run: str, record: wire.Event) -> None:
+    """Store an event that the server itself observed, under the run's newest producer."""
+    producer = runs.newest_producer(tx.connection, run)
+    if producer is not None:
+        record_event(tx, producer, record, seq=events.SERVER)
+
+
+def record_event(tx: Transaction, producer: runs.Producer, record: events.Stored, *, seq: int) -> None:
+    """Store an event and note it for the browsers."""
+    place = producer.last_step or 0
+    identity = events.add(tx.connection, producer.run, producer.id, record, seq=seq, step=place)
+    tx.changes[producer.run].events += events.get(tx.connection, producer.run, [identity])
+
+
+def check_time(moment: float) -> None:
+    """Raise ValueError unless `moment` is a time that can be written out."""
+    if not math.isfinite(moment) or not 0 <= moment < 2e11:
+        raise ValueError(f"expected a time in Unix seconds, got {moment!r}")
+    iso(moment)
+
+
+def _step(tx: Transaction, run: str) -> int:
+    producer = runs.newest_with_frames(tx.connection, run)
+    return (producer.last_step or 0) if producer else 0

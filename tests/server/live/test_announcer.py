@@ -1,0 +1,47 @@
+"""Summaries to browsers, when one of them cannot be made."""
+
+from typing import Any, cast
+
+from trainvitals_server.clock import Clock
+from trainvitals_server.live.announcer import Announcer
+from trainvitals_server.live.client import Client
+from trainvitals_server.live.hub import Hub
+from trainvitals_server.runs.summary import Summaries
+
+
+class Follower:
+    """A client that keeps what it was told."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self.told: list[str] = []
+
+    def notify(self, kind: str, text: bytes) -> None:
+        self.told.append(kind)
+
+
+class Broken:
+    """Summaries of which one cannot be made, until it can."""
+
+    def __init__(self) -> None:
+        self.bad = {"a"}
+
+    def of(self, run: str) -> Any:
+        if run in self.bad:
+            raise ValueError("no summary")
+        return {"id": run}
+
+
+async def test_a_summary_that_cannot_be_made_silences_no_other_and_is_tried_again() -> None:
+    """It comes as soon as it can be made, without another change."""
+    hub, summaries = Hub(), Broken()
+    followers = [Follower("a"), Follower("b")]
+    for one in followers:
+        hub.join(cast(Client, one))
+        hub.mark(one.run)
+    announcer = Announcer(hub, cast(Summaries, summaries), Clock())
+    await announcer.tick(1)
+    assert [one.told for one in followers] == [[], ["run"]]
+    summaries.bad.clear()
+    await announcer.tick(2)
+    assert [one.told for one in followers] == [["run"], ["run"]]

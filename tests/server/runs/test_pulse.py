@@ -1,0 +1,50 @@
+"""What memory knows of the runs: who may look while it changes, and what it forgets."""
+
+import threading
+
+from trainvitals_server.changes import Changes
+from trainvitals_server.runs.pulse import Pulse
+
+
+def told(run: str, state: str | None) -> Changes:
+    """What a hello publishes."""
+    changes = Changes()
+    changes[run].state = state
+    return changes
+
+
+def test_a_run_that_had_ended_before_the_server_came_up_stays_ended() -> None:
+    """Its trainer may come back for a word, and is forgotten when it has left."""
+    pulse = Pulse()
+    pulse.note(told("run", "finished"), 0.0)
+    pulse.connect("run", 1, 0.0)
+    assert pulse.connected("run")
+    assert list(pulse.signals(10_000.0)) == []
+    pulse.disconnect("run", 1, 10_000.0)
+    assert list(pulse.signals(20_000.0)) == []
+    pulse.note(told("run", None), 20_000.0)
+    assert list(pulse.signals(30_000.0)) == []
+    assert not pulse.connected("run")
+
+
+def test_another_thread_may_ask_while_runs_come_and_go() -> None:
+    """As summaries do."""
+    pulse = Pulse()
+    over = threading.Event()
+    errors: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            while not over.is_set():
+                pulse.connected_producers()
+                pulse.connected_runs()
+        except RuntimeError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    for place in range(5000):
+        pulse.connect(f"run-{place % 500}", place, 0.0)
+    over.set()
+    thread.join(10)
+    assert errors == []
