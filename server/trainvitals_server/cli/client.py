@@ -1,0 +1,145 @@
+"""The command line's way to a server: over its own HTTP interface, with the token of the role that is needed.
+
+The address is looked for in the arguments, the environment, and the per-user directory, in this order. From the
+directory only the unix socket is used: its owner is known, while anybody could have bound a dead server's port, and
+would be handed the token.
+"""
+
+import argparse
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from trainvitals import home
+from trainvitals_server.cli.failure import Failure
+
+TIMEOUT = 15.0  # seconds for one answer
+
+Object = dict[str, Any]
+
+
+class Unreachable(Failure):
+    """No answer came: the server is away, which may pass."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every verb that talks to a server."""
+    where = parser.add_argument_group("which server")
+    where.add_argument("--server", metavar="URL", help="its address (default: TRAINVITALS_SERVER, else the local one)")
+    where.add_argument("--token", help="a view or control token for --server (default: TRAINVITALS_TOKEN)")
+    where.add_argument("--directory", type=Path, help="the per-user directory (default: TRAINVITALS_DIR)")
+
+
+class Client:
+    """Requests to one server. Every failure is a `Failure` of one line."""
+
+    def __init__(self, http: httpx.Client, where: str) -> None:
+        self._http = http
+        self.where = where
+
+    def get(self, path: str, **query: Any) -> Object:
+        """The JSON object at a path."""
+        return self._ask("GET", path, params={key: value for key, value in query.items() if value is not None})
+
+    def post(self, path: str, body: Object | None = None) -> Object:
+        """Send a JSON object; the JSON object that comes back."""
+        return self._ask("POST", path, json=body or {})
+
+    def _ask(self, method: str, path: str, **rest: Any) -> Object:
+        try:
+            answer = self._http.request(method, path, **rest)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"no answer from {self.where}: {error or type(error).__name__}") from error
+        if answer.is_success:
+            return _object(answer)
+        raise Failure(f"{method} {path}: {answer.status_code} {_detail(answer)}")
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._http.close()
+
+
+@contextmanager
+def connect(options: argparse.Namespace, role: home.Role = "view") -> Iterator[Client]:
+    """A client for the server the options name. Raises `Failure` where none is known."""
+    client = _remote(options) or _local(options.directory, role)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def resolve(client: Client, wanted: str) -> str:
+    """The id of the run with this id, name, or unambiguous beginning of either. Raises `Failure`."""
+    runs = client.get("/api/runs")["runs"]
+    exact = [run["id"] for run in runs if run["id"] == wanted] or [run["id"] for run in runs if run["name"] == wanted]
+    found = exact or [run["id"] for run in runs if run["id"].startswith(wanted) or run["name"].startswith(wanted)]
+    if len(found) == 1:
+        return str(found[0])
+    known = ", ".join(str(run["id"]) for run in runs[:5]) or "no runs at all"
+    came = f"{wanted!r}, which is " + ("none of them" if not found else f"{len(found)} of them: {', '.join(found[:5])}")
+    raise Failure(f"expected the id or name of one run ({known}{', ...' if len(runs) > 5 else ''}); got {came}")
+
+
+def _remote(options: argparse.Namespace) -> Client | None:
+    url = options.server or os.environ.get("TRAINVITALS_SERVER")
+    token = options.token or os.environ.get("TRAINVITALS_TOKEN")
+    if not url:
+        return None
+    announced = home.read_server_file(home.home(options.directory))
+    if not token and announced and announced.url.rstrip("/") == url.rstrip("/"):
+        return None  # it is the local one: take the socket, no token needs to be typed
+    if not token:
+        raise Failure(f"expected --token or TRAINVITALS_TOKEN for {url}; got neither", code=2)
+    if not url.startswith(("http://", "https://")):
+        raise Failure(f"expected an address that begins with http:// or https://, got {url!r}", code=2)
+    return Client(_http(httpx.HTTPTransport(), url, token), url)
+
+
+def _local(directory: Path | None, role: home.Role) -> Client:
+    base = home.home(directory)
+    server, token = home.read_server_file(base), home.read_token(base, role)
+    if server is None or not server.socket:
+        raise Failure(f"no server is running (none announced in {base}); start one with `trainvitals serve`")
+    if token is None:
+        raise Failure(f"expected a {role} token in {base / (role + '.token')}; it is missing or empty")
+    where = f"the server at {server.url} (socket {server.socket})"
+    check_alive(server.socket, where)
+    return Client(_http(httpx.HTTPTransport(uds=server.socket), "http://localhost", token), where)
+
+
+def check_alive(path: str, where: str) -> None:
+    """Raise `Unreachable` where nobody listens on a unix socket, which a server that was killed leaves behind."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError as error:
+            reason = f"{error.strerror or error}; start one with `trainvitals serve`"
+            raise Unreachable(f"no answer from {where}: {reason}") from error
+
+
+def _http(transport: httpx.HTTPTransport, url: str, token: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+    return httpx.Client(transport=transport, base_url=url, headers=headers, timeout=TIMEOUT, trust_env=False)
+
+
+def _object(answer: httpx.Response) -> Object:
+    try:
+        value = answer.json()
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise Failure(f"expected a JSON object from {answer.url.path}, got {answer.text[:80]!r}")
+    return value
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        return str(_object(answer).get("detail", answer.reason_phrase))
+    except Failure:
+        return answer.reason_phrase

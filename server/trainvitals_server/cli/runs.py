@@ -1,0 +1,35 @@
+"""List the runs a server knows, worst first."""
+
+import argparse
+
+from trainvitals_server.cli import client
+from trainvitals_server.cli.text import clock, show_json, table
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to ask, and how to print."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    client.arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print one line per run."""
+    with client.connect(options) as server:
+        answer = server.get("/api/runs")
+    if options.json:
+        show_json(answer)
+    elif not answer["runs"]:
+        print("No runs yet. In the training script: watch = trainvitals.watch(model, optimizer, scaler=scaler)")
+    else:
+        print(
+            table(
+                ("RUN", "NAME", "STATE", "STEP", "STEPS/S", "ALERTS", "LAST SEEN", "VERDICT"), map(row, answer["runs"])
+            )
+        )
+    return 0
+
+
+def row(summary: client.Object) -> tuple[object, ...]:
+    """The cells of one run."""
+    keys = ("id", "name", "state", "step", "steps_per_s", "open_alerts")
+    return (*(summary[key] for key in keys), clock(summary["last_seen"]), summary["verdict"]["text"])
