@@ -103,7 +103,7 @@ def _repair(norm: Norm, bad: torch.Tensor, donor: Donor | None, dry_run: bool) -
         channels=int(bad.sum()),
         total=bad.numel(),
         strategy="restore" if restored else "reset",
-        buffers=_corrupt_buffers(norm),
+        buffers=corrupt_buffers(norm),
         snapshot_step=donor.step if donor is not None and restored else None,
         before={"running_mean": _range(norm.mean), "running_var": _range(norm.var)},
         after={"running_mean": _range(mean), "running_var": _range(var)},
@@ -114,7 +114,8 @@ def _repair(norm: Norm, bad: torch.Tensor, donor: Donor | None, dry_run: bool) -
     return repair
 
 
-def _corrupt_buffers(norm: Norm) -> list[str]:
+def corrupt_buffers(norm: Norm) -> list[str]:
+    """Which of the two buffers are corrupt, by name."""
     corrupt = []
     if not bool(torch.isfinite(norm.mean).all()):
         corrupt.append("running_mean")
