@@ -314,13 +314,11 @@ class Vitals:
         ]
         statistics = [f"{layer}.running_statistics" for layer in sorted(self.corrupt)]
         keys = [*statistics, *wrong]
-        for found, what in (
-            (statistics, "stats"),
-            (wrong, "weights or moments: more serious, no repair brings them back"),
-        ):
+        serious = "weights or moments! More serious: no repair of statistics brings them back."
+        for found, what in ((statistics, "stats!"), (wrong, serious)):
             if found:
                 named = "".join(f"\n  - {key}" for key in found[:NAMED])
-                log.warning("[HEALTH CHECK] iter %d: Found %d corrupted %s!%s", seen.step, len(found), what, named)
+                log.warning("[HEALTH CHECK] iter %d: Found %d corrupted %s%s", seen.step, len(found), what, named)
         if not keys:
             log.info("[HEALTH CHECK] iter %d: Model health OK", seen.step)
         self._emit(health_check(seen.step, seen.time, "health", keys))

@@ -79,10 +79,11 @@ def test_the_periodic_check_names_corrupt_statistics_and_weights_apart(caplog: p
     train_fp32(model, optimizer, batches(2), lambda step, loss: watch.step(loss=loss))
     with torch.no_grad():
         model[0].weight[0] = float("nan")
-    train_fp32(model, optimizer, batches(1), lambda step, loss: watch.step(loss=loss))
+    train_fp32(model, optimizer, batches(3), lambda step, loss: watch.step(step + 2, loss=loss))
     watch.close()
-    assert "[HEALTH CHECK] iter 2: Found 2 corrupted stats!\n  - 1.running_statistics\n" in caplog.text
-    assert "corrupted weights or moments: more serious, no repair brings them back!\n  - 0.weight.weight" in caplog.text
+    assert "[HEALTH CHECK] iter 4: Found 2 corrupted stats!\n  - 1.running_statistics\n" in caplog.text
+    serious = "More serious: no repair of statistics brings them back.\n  - 0.weight.weight"
+    assert f"[HEALTH CHECK] iter 4: Found 10 corrupted weights or moments! {serious}" in caplog.text
 
 
 def test_steps_with_a_non_finite_gradient_are_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
