@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from trainvitals.monitor import Watch, watch
     from trainvitals.repair.configure import configure_bn_for_stability
     from trainvitals.repair.health import HealthReport, Issue, check_model_health
+    from trainvitals.repair.recalibrate import Recalibration, recalibrate_bn
     from trainvitals.repair.sanitize import sanitize_model_bn_stats
 
 _HOMES = {
@@ -22,6 +23,8 @@ _HOMES = {
     "Issue": "repair.health",
     "sanitize_model_bn_stats": "repair.sanitize",
     "configure_bn_for_stability": "repair.configure",
+    "recalibrate_bn": "repair.recalibrate",
+    "Recalibration": "repair.recalibrate",
     "save_checkpoint": "checkpoint",
     "load_checkpoint": "checkpoint",
     "CheckpointResult": "checkpoint",
@@ -41,11 +44,13 @@ __all__ = [
     "HealthReport",
     "Issue",
     "LoadedCheckpoint",
+    "Recalibration",
     "TrainvitalsError",
     "Watch",
     "check_model_health",
     "configure_bn_for_stability",
     "load_checkpoint",
+    "recalibrate_bn",
     "sanitize_model_bn_stats",
     "save_checkpoint",
     "watch",
