@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainvitals.checkpoint import CheckpointResult, LoadedCheckpoint, load_checkpoint, save_checkpoint
-    from trainvitals.errors import CheckpointError, ConfigurationError, CorruptModelError, TrainvitalsError
+    from trainvitals.errors import (
+        CheckpointError,
+        ConfigurationError,
+        CorruptModelError,
+        TrainvitalsError,
+        UnsupportedTensorError,
+    )
     from trainvitals.monitor import Watch, watch
     from trainvitals.repair.configure import configure_bn_for_stability
     from trainvitals.repair.health import HealthReport, Issue, check_model_health
@@ -33,6 +39,7 @@ _HOMES = {
     "ConfigurationError": "errors",
     "CorruptModelError": "errors",
     "CheckpointError": "errors",
+    "UnsupportedTensorError": "errors",
 }
 
 __version__ = "0.1.0"
@@ -46,6 +53,7 @@ __all__ = [
     "LoadedCheckpoint",
     "Recalibration",
     "TrainvitalsError",
+    "UnsupportedTensorError",
     "Watch",
     "check_model_health",
     "configure_bn_for_stability",
