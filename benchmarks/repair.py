@@ -38,7 +38,7 @@ from examples.wavessm.arguments import parse_arguments
 from examples.wavessm.metrics import Score
 from examples.wavessm.trainer import Training
 
-FORK, BAD, VALIDATION, CHECK = 200, 225, 250, 300  # iterations
+FORK, BAD, VALIDATION, CHECK = 200, 230, 250, 300  # iterations
 VAL_EVERY = 25
 LAST = 800  # where the search for the end of a reset gives up
 NEAR = 0.1  # dB

@@ -31,11 +31,13 @@ class Verb(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line. `usage_code` is the exit code of a wrong command line."""
+
+    usage_code = 2
 
     def error(self, message: str) -> NoReturn:
-        """End with exit code 2 and the reason."""
-        raise Failure(f"{message}; see `{self.prog} --help`", code=2)
+        """End with the reason."""
+        raise Failure(f"{message}; see `{self.prog} --help`", code=self.usage_code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
