@@ -11,7 +11,7 @@ import torch
 import trainvitals
 from loops import batches, of_type, small_net, spooled, train_fp32
 from trainvitals import wire
-from trainvitals.checkpoint import restore_rng_state, rng_state
+from trainvitals.storage.randomness import restore_rng_state, rng_state
 
 
 def test_a_healthy_state_is_saved_and_loads_weights_only(tmp_path: Path) -> None:
