@@ -15,12 +15,13 @@ from typing import Any
 from torch import nn
 
 from trainvitals import wire
-from trainvitals.checkpoint import RESERVED, CheckpointResult, refuse_corrupt, storable_state, write_state
+from trainvitals.checkpoint import RESERVED, CheckpointResult
 from trainvitals.errors import CheckpointError, CorruptModelError
 from trainvitals.layers import clean_name, unwrap
 from trainvitals.repair.keeper import Keeper
 from trainvitals.storage.judging import heal_statistics, tensor_issues
 from trainvitals.storage.randomness import rng_state
+from trainvitals.storage.writing import refuse_corrupt, storable_state, write_state
 from trainvitals.training import Training
 
 log = logging.getLogger("trainvitals")

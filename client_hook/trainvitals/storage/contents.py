@@ -37,7 +37,7 @@ def _mapping(value: Mapping[Any, Any], key: str, strict: bool) -> dict[Any, Any]
         (_key(name, key, strict), storable(item, _join(key, name), strict=strict)) for name, item in value.items()
     )
     if isinstance(made, OrderedDict) and hasattr(value, "_metadata"):  # the versions of a state dict's modules
-        made._metadata = storable(value._metadata, key, strict=strict)
+        made.__dict__["_metadata"] = storable(value._metadata, key, strict=strict)
     return made
 
 

@@ -49,7 +49,7 @@ def heal_statistics(state: Any, donor: Any = None) -> tuple[Any, list[str]]:
     for name, value in state.items():
         if isinstance(value, Mapping):
             healed[name], inner = heal_statistics(value, donor.get(name) if isinstance(donor, Mapping) else None)
-            layers += [f"{name}.{layer}" for layer in inner]
+            layers += [f"{name}.{layer}".removesuffix(".") for layer in inner]
     corrupt = {key.rpartition(".")[0]: None for key, value in state.items() if _is_corrupt(key, value)}
     for layer in corrupt:
         healed.update(_healed_layer(state, f"{layer}.".removeprefix("."), donor))

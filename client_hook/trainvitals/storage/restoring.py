@@ -25,6 +25,8 @@ NAMES = {
 }
 NAMED = 3  # keys named in an error
 
+Plan = list[tuple[str, str, Any, Any]]  # part, key within it, the object, the state it is to load
+
 
 def read(path: Path, map_location: Any) -> dict[str, Any]:
     """The dict in a checkpoint file, by torch's weights-only loader. Raises CheckpointError."""
@@ -37,12 +39,33 @@ def read(path: Path, map_location: Any) -> dict[str, Any]:
     return loaded
 
 
+def make_plan(state: Mapping[str, Any], targets: Mapping[str, Any]) -> tuple[Plan, tuple[str, ...]]:
+    """What goes where, compared; and the parts that the file lacks."""
+    plan: Plan = []
+    missing = []
+    for part, target in targets.items():
+        found = find_part(state, part)
+        if found is None and part == "model":
+            raise CheckpointError(f"expected the state of a model, got a file holding {', '.join(map(str, state))}")
+        if found is None:
+            missing.append(part)
+            continue
+        for key, one, its in pairs(part, target, found):
+            place = f"{part}.{key}".removesuffix(".")
+            if isinstance(one, nn.Module):
+                its = fit_model(one, its, place)  # noqa: PLW2901 - the same state under the model's names
+            elif part == "optimizer":
+                check_optimizer(one, its, place)
+            plan.append((part, key, one, its))
+    return plan, tuple(missing)
+
+
 def find_part(state: Mapping[str, Any], part: str) -> Any:
     """The state of `part`, or None. A state that holds nothing but tensors is itself a model's."""
     for name in NAMES[part]:
         found = state.get(name)
         if found is not None and (part == "model" or found != {}):  # a disabled scaler's is empty
-            return found[0] if isinstance(found, list) and len(found) == 1 else found
+            return found
     plain = part == "model" and state and all(isinstance(value, torch.Tensor) for value in state.values())
     return state if plain else None
 
@@ -51,7 +74,7 @@ def pairs(part: str, target: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:
     """(key, object, its state) of one target, or of several given by name or in order. Raises CheckpointError where
     the state is not that of the same names."""
     if not isinstance(target, Mapping | list | tuple):
-        yield "", target, found
+        yield "", target, found[0] if isinstance(found, list) and len(found) == 1 else found  # Lightning's
         return
     targets = dict(target) if isinstance(target, Mapping) else dict(enumerate(target))
     states = dict(enumerate(found)) if isinstance(found, list | tuple) else found
