@@ -177,7 +177,9 @@ def _some(keys: Any) -> str:
 def _why(error: Exception) -> str:
     """One line. torch's own names the way to run whatever the file holds, which is no advice."""
     text = str(error).strip()
-    if found := re.search(r"GLOBAL ([\w.]+)|Unsupported (?:global|class|operand)[: ]+([\w.]+)", text):
-        name = found.group(1) or found.group(2)
-        return f"a file holding {name}, which only running its code could load; `trainvitals diagnose` reads it safely"
+    if found := re.search(r"(?:Unsupported global: GLOBAL|unsupported class) ([\w.]+)", text):
+        held = found.group(1)
+        return f"a file holding {held}, which only running its code could load; `trainvitals diagnose` reads it safely"
+    if found := re.search(r"WeightsUnpickler error: (.+)", text):
+        return found.group(1)
     return text.splitlines()[0] if text else type(error).__name__
