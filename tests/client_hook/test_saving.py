@@ -173,7 +173,7 @@ def test_a_halted_repair_refuses_and_says_so(tmp_path: Path) -> None:
 
 def test_the_users_own_values_never_cost_a_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A NaN loss, objects of any kind, and names that are ours; what was given comes back."""
-    watch, model = make()
+    watch, _ = make()
     extra = {"model": "resnet", "step": 99, "loss": torch.tensor([NAN]), "fn": len, "lr": np.float32(0.5), 3: "three"}
     assert watch.save_checkpoint(tmp_path / "x.pth", extra=extra)
     watch.close()
