@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainvitals.checkpoint import CheckpointResult, LoadedCheckpoint, load_checkpoint, save_checkpoint
-    from trainvitals.errors import CheckpointError, ConfigurationError, CorruptModelError, TrainvitalsError
+    from trainvitals.errors import (
+        CheckpointError,
+        ConfigurationError,
+        CorruptModelError,
+        TrainvitalsError,
+        UnsupportedTensorError,
+    )
     from trainvitals.monitor import Watch, watch
     from trainvitals.repair.configure import configure_bn_for_stability
     from trainvitals.repair.health import HealthReport, Issue, check_model_health
+    from trainvitals.repair.recalibrate import Recalibration, recalibrate_bn
     from trainvitals.repair.sanitize import sanitize_model_bn_stats
 
 _HOMES = {
@@ -22,6 +29,8 @@ _HOMES = {
     "Issue": "repair.health",
     "sanitize_model_bn_stats": "repair.sanitize",
     "configure_bn_for_stability": "repair.configure",
+    "recalibrate_bn": "repair.recalibrate",
+    "Recalibration": "repair.recalibrate",
     "save_checkpoint": "checkpoint",
     "load_checkpoint": "checkpoint",
     "CheckpointResult": "checkpoint",
@@ -30,6 +39,7 @@ _HOMES = {
     "ConfigurationError": "errors",
     "CorruptModelError": "errors",
     "CheckpointError": "errors",
+    "UnsupportedTensorError": "errors",
 }
 
 __version__ = "0.1.0"
@@ -41,11 +51,14 @@ __all__ = [
     "HealthReport",
     "Issue",
     "LoadedCheckpoint",
+    "Recalibration",
     "TrainvitalsError",
+    "UnsupportedTensorError",
     "Watch",
     "check_model_health",
     "configure_bn_for_stability",
     "load_checkpoint",
+    "recalibrate_bn",
     "sanitize_model_bn_stats",
     "save_checkpoint",
     "watch",

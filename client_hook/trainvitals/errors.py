@@ -2,6 +2,7 @@
 
 TrainvitalsError
 ├── ConfigurationError (also ValueError): an argument, an environment variable or a file of settings is wrong
+├── UnsupportedTensorError (also TypeError): a tensor holds no values that could be judged (meta, quantised)
 └── CheckpointError: a checkpoint cannot be read or written
     └── CorruptModelError: a state holds corrupt tensors; `key` names the first, `kept` where the state lies
 """
@@ -15,6 +16,10 @@ class TrainvitalsError(Exception):
 
 class ConfigurationError(TrainvitalsError, ValueError):
     """A setting is wrong; the message names what was expected and what came."""
+
+
+class UnsupportedTensorError(TrainvitalsError, TypeError):
+    """A tensor of the model cannot be judged or repaired; the message names it and what it is."""
 
 
 class CheckpointError(TrainvitalsError):

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from trainvitals.layers import Norm, named_norms, unwrap
+from trainvitals.layers import Norm, named_norms, named_singles, unwrap
+from trainvitals.repair.health import find_issue
 from trainvitals.repair.keeper import Keeper
 from trainvitals.training import Training
 
@@ -25,7 +26,7 @@ class Evaluated:
 
     def is_corrupt(self) -> bool:
         """Whether any of its statistics is corrupt now, watched or not. Waits for the device."""
-        return any(self._keeper.tainted(network) for network in self._networks.values())
+        return any(self._keeper.tainted(network) or _has_bad_single(network) for network in self._networks.values())
 
     def begin(self) -> None:
         """Remember how often its statistics have been updated."""
@@ -43,6 +44,11 @@ class Evaluated:
                 len(moved),
                 moved[0],
             )
+
+
+def _has_bad_single(network: nn.Module) -> bool:
+    """Whether a statistic that is not one of a pair is corrupt."""
+    return any(True for _, name, buffer in named_singles(network) for _ in find_issue(name, buffer, "statistics"))
 
 
 def _updates(norm: Norm) -> int:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 Models = Mapping[str, nn.Module]
+STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,14 @@ class Norm:
 
     @property
     def mean(self) -> torch.Tensor:
-        """running_mean, shape [channels]; looked up each time, since `.to()` rebinds buffers."""
+        """running_mean, [channels] or a shape of as many elements; looked up each time: `.to()` rebinds buffers."""
         mean = self.module._buffers["running_mean"]
         assert mean is not None  # noqa: S101 - holds by construction, see `holds_statistics`
         return mean
 
     @property
     def var(self) -> torch.Tensor:
-        """running_var, shape [channels]."""
+        """running_var, in the same shape."""
         var = self.module._buffers["running_var"]
         assert var is not None  # noqa: S101
         return var
@@ -54,11 +55,17 @@ def is_compiled(model: nn.Module) -> bool:
     return any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules())
 
 
+def statistics_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The module's own running statistics by name, whichever of the two it keeps. Lazy ones count once initialised."""
+    found = {name: module._buffers.get(name) for name in STATISTICS}
+    return {n: b for n, b in found.items() if isinstance(b, torch.Tensor) and not isinstance(b, UninitializedBuffer)}
+
+
 def holds_statistics(module: nn.Module) -> bool:
-    """Whether the module keeps running statistics: BatchNorm and its kin, tracked InstanceNorm, and any class of the
-    user's that has the two buffers. Lazy ones count once they are initialised."""
-    pair = module._buffers.get("running_mean"), module._buffers.get("running_var")
-    return all(isinstance(b, torch.Tensor) and not isinstance(b, UninitializedBuffer) for b in pair)
+    """Whether the module keeps a mean and a variance per channel: BatchNorm and its kin, tracked InstanceNorm, and any
+    class of the user's that has the two buffers in one shape."""
+    pair = list(statistics_of(module).values())
+    return len(pair) == 2 and pair[0].shape == pair[1].shape and all(b.is_floating_point() for b in pair)
 
 
 def named_norms(models: Models) -> Iterator[Norm]:
@@ -66,6 +73,14 @@ def named_norms(models: Models) -> Iterator[Norm]:
     for key, name, module in _named_modules(models):
         if holds_statistics(module):
             yield Norm(name, module, key)
+
+
+def named_singles(model: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
+    """Layer, name and value of each running statistic that is not one of a pair: of classes of the user's that keep
+    only one of the two, or the two in different shapes, or complex ones."""
+    for _, layer, module in _named_modules({"": model}):
+        if not holds_statistics(module):
+            yield from ((layer, name, buffer) for name, buffer in statistics_of(module).items())
 
 
 def named_modules(models: Models) -> Iterator[tuple[str, nn.Module]]:

@@ -255,6 +255,11 @@ class Watch(AbstractContextManager["Watch"]):
         return self._producer.dropped + self._vitals.dropped
 
     @property
+    def nan_grad_steps(self) -> int:
+        """Observed steps so far in which some gradient was not finite, whether the grad scaler skipped them or not."""
+        return self._vitals.nan_grad_steps
+
+    @property
     def busy(self) -> bool:
         """Whether this thread is in the middle of handing a record over; for signal handlers."""
         return self._producer.busy

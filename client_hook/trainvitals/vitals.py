@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -35,6 +36,7 @@ from trainvitals.training import Training
 log = logging.getLogger("trainvitals")
 
 HEADROOM_EVERY = 20  # steps; health rule 1
+NAMED = 12  # tensors named in one log entry
 _SLOW_IDS, _METRIC_IDS = 1 << 20, 1 << 21
 Watcher = Callable[[Observation, set[str]], None]
 
@@ -60,6 +62,7 @@ class Vitals:
         self._final: set[int] = set()
         self.on_statistics: Watcher = lambda seen, bad: None
         self.headroom_seen: dict[str, float] = {}
+        self.nan_grad_steps = 0  # examined steps in which a gradient was not finite
 
         def chosen(name: str) -> bool:
             return is_selected(name, options.include, options.exclude)
@@ -265,13 +268,31 @@ class Vitals:
         if norms.size:
             with np.errstate(all="ignore"):
                 seen.put(self._total_column, float(np.sqrt(np.square(norms.astype(np.float64)).sum())))
-        for event in self._gradient_findings.examine(seen, context):
-            self._emit(event)
+        self._tell_of_gradients(self._gradient_findings.examine(seen, context), seen.step, norms, skipped)
         for findings, (_, snapshots) in zip(self._statistics_findings, self.statistics, strict=True):
             for event in findings.examine(seen, context):
                 self._emit(event)
             snapshots.judge(seen.step, not findings.bad)
         self.on_statistics(seen, self.corrupt)
+
+    def _tell_of_gradients(
+        self, events: list[wire.NonFinite], step: int, norms: npt.NDArray[np.float32], skipped: bool
+    ) -> None:
+        """Count the step if a gradient in it is not finite; say so where that is news."""
+        broken = int(np.count_nonzero(~np.isfinite(norms)))
+        self.nan_grad_steps += bool(broken)
+        if events:
+            log.warning(
+                "[NaN GRAD] iter %d: %d of %d gradients not finite, first %s%s (%d such steps so far)",
+                step,
+                broken,
+                norms.size,
+                events[0].layer,
+                ", step skipped by the grad scaler" if skipped else "",
+                self.nan_grad_steps,
+            )
+        for event in events:
+            self._emit(event)
 
     def _conclude(self, seen: Observation) -> None:
         """Once loss and output are known too."""
@@ -293,9 +314,12 @@ class Vitals:
         ]
         statistics = [f"{layer}.running_statistics" for layer in sorted(self.corrupt)]
         keys = [*statistics, *wrong]
-        if wrong:
-            log.warning("[HEALTH CHECK] iter %d: Found %d corrupted weights or moments!", seen.step, len(wrong))
-        elif not statistics:
+        serious = "weights or moments! More serious: no repair of statistics brings them back."
+        for found, what in ((statistics, "stats!"), (wrong, serious)):
+            if found:
+                named = "".join(f"\n  - {key}" for key in found[:NAMED])
+                log.warning("[HEALTH CHECK] iter %d: Found %d corrupted %s%s", seen.step, len(found), what, named)
+        if not keys:
             log.info("[HEALTH CHECK] iter %d: Model health OK", seen.step)
         self._emit(health_check(seen.step, seen.time, "health", keys))
 

@@ -40,6 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--bad_steps", type=steps, metavar="N,N", help="iterations with an over-exposed frame, or 'none' (three)")
     add("--mode", choices=["online", "offline", "disabled"], help="of the hook (TRAINVITALS_MODE, else online)")
     add("--auto_sanitize", choices=["restore", "reset", "off"], default="restore", help="automatic repair (restore)")
+    add("--bn_momentum", type=float, default=0.01, help="of every BatchNorm: lower moves less with one batch (0.01)")
+    add("--bn_eps", type=float, default=1e-3, help="of every BatchNorm: higher forgives tiny variances (0.001)")
+    add("--clip", type=float, default=0.5, help="largest L2 norm of all gradients together (0.5)")
     add("--json_out", type=Path, metavar="FILE", help="write what the trainer itself saw to FILE")
     return parser
 

@@ -45,6 +45,7 @@ class Diary:
 
     start: int = 0  # the iteration before the first
     losses: list[Tensor] = field(default_factory=list)
+    norms: list[Tensor] = field(default_factory=list)  # of all gradients together, before clipping
     validations: list[ValidationPoint] = field(default_factory=list)
     checkpoints: list[CheckpointPoint] = field(default_factory=list)
 
@@ -53,10 +54,18 @@ class Diary:
         newest = self.validations[-1] if self.validations else None
         return newest.psnr if newest and newest.step == step else None
 
+    def note(self, loss: Tensor, norm: Tensor) -> None:
+        """An iteration's loss and gradient norm."""
+        self.losses.append(loss)
+        self.norms.append(norm)
+
     def train_loss(self) -> list[float]:
         """The loss of every iteration from `start + 1` on."""
-        stacked: list[float] = torch.stack(self.losses).float().tolist() if self.losses else []
-        return stacked
+        return _numbers(self.losses)
+
+    def nan_grad_steps(self) -> list[int]:
+        """The iterations whose gradient was not finite: the scaler skipped them."""
+        return [step for step, norm in enumerate(_numbers(self.norms), self.start + 1) if not math.isfinite(norm)]
 
     def write(self, path: Path, **more: Any) -> None:
         """One JSON object; non-finite numbers are the strings "NaN", "Infinity" and "-Infinity"."""
@@ -64,11 +73,17 @@ class Diary:
             **more,
             "start": self.start,
             "train_loss": [_spell(loss) for loss in self.train_loss()],
+            "nan_grad_steps": self.nan_grad_steps(),
             "validations": [asdict(point) for point in self.validations],
             "checkpoints": [asdict(point) for point in self.checkpoints],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, allow_nan=False) + "\n")
+
+
+def _numbers(scalars: list[Tensor]) -> list[float]:
+    stacked: list[float] = torch.stack(scalars).float().tolist() if scalars else []
+    return stacked
 
 
 def _spell(number: float) -> float | str:

@@ -1,4 +1,8 @@
-"""The training loop: float16 autocast, GradScaler, clipping, validation, checkpoints, and four calls of trainvitals.
+"""The training loop: float16 autocast, GradScaler, clipping, validation, checkpoints, and a few calls of trainvitals.
+
+Five layers of defence stand in it: stable BatchNorm settings from the start (`configure_bn_for_stability`), detection
+every step and a health check every 100 (`watch`), recovery at the next safe point (`auto_sanitize`), a check before
+each validation (`watch.validation`), and tight gradient clipping.
 
 Iterations count from 1. Everything random is a function of the seed and the iteration, so a run can be repeated and
 resumed.
@@ -9,7 +13,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +28,6 @@ from .metrics import Score, mean_score, score
 from .network import WaveSSM
 from .photographs import WHITE, DataError, load_photographs
 
-CLIP = 0.5
 LOSS_SCALE = 4096.0  # ordinary gradients fit float16 at this scale: a skipped step means that something happened
 VALIDATION_BATCHES = 6
 
@@ -70,6 +73,16 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value if isinstance(value, int | float | list) else str(value) for name, value in vars(args).items()}
 
 
+class Step(NamedTuple):
+    """What an iteration gave, all of it detached and on the device: the loss, the network's output, and the L2 norm of
+    all gradients before and after clipping. With an infinite norm clipping makes the infinite gradients NaN."""
+
+    loss: Tensor
+    output: Tensor
+    norm: Tensor
+    clipped: Tensor
+
+
 class Training:
     """Network, optimizer, scaler, data, and the diary of their run."""
 
@@ -77,6 +90,7 @@ class Training:
         self.args = args
         self.device = torch.device(args.device)
         self.model = WaveSSM().to(self.device)
+        trainvitals.configure_bn_for_stability(self.model, momentum=args.bn_momentum, eps=args.bn_eps)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=args.lr)
         self.scaler = torch.amp.GradScaler(args.device, init_scale=LOSS_SCALE)
         photographs = load_photographs(args.data_path)
@@ -100,26 +114,27 @@ class Training:
     def run(self, watch: trainvitals.Watch) -> None:
         """Train up to `--iters`, validating and saving on the way."""
         for n_iter in range(self.diary.start + 1, self.args.iters + 1):
-            loss = self.train_step(n_iter)
-            watch.step(loss=loss)
-            self.diary.losses.append(loss)
+            step = self.train_step(n_iter)
+            watch.step(loss=step.loss, output=step.output, norm_before_clip=step.norm, norm_clipped=step.clipped)
+            self.diary.note(step.loss, step.norm)
             if n_iter % self.args.val_every == 0:
                 self.validate(n_iter, watch)
             if n_iter % self.args.save_every == 0:
                 self.save(n_iter, watch)
 
-    def train_step(self, n_iter: int) -> Tensor:
-        """One iteration; returns its loss, detached. The scaler leaves the weights alone where a gradient is not
-        finite."""
+    def train_step(self, n_iter: int) -> Step:
+        """One iteration. The scaler leaves the weights alone where a gradient is not finite."""
         batch = self.batches[n_iter]
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.criterion(self.restore(batch.degraded), batch.clean)
+        output = self.restore(batch.degraded)
+        loss = self.criterion(output, batch.clean)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.args.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss.detach()
+        clipped = norm * (self.args.clip / (norm + 1e-6)).clamp(max=1.0)  # the factor clip_grad_norm_ applies
+        return Step(loss.detach(), output.detach(), norm, clipped)
 
     def restore(self, degraded: Tensor) -> Tensor:
         """The network's output, float32 on its device, for a batch [B, 3, H, W]."""

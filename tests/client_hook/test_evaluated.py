@@ -1,6 +1,7 @@
 """Which network a validation ran on, and in what state that was before and after."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,27 @@ def test_layers_that_are_not_watched_taint_it_too() -> None:
         pass
     watch.close()
     assert val.tainted
+
+
+def test_a_lone_statistic_taints_it_and_costs_no_checkpoint(tmp_path: Path) -> None:
+    """A class of the user's may keep only one of the two; in the file it is made good, and on loading."""
+
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("running_var", torch.tensor([NAN, 2.0]))
+
+    model = small_net().append(Scale())
+    watch = trainvitals.watch(model, mode="offline")
+    with watch.validation() as val:
+        pass
+    assert val.tainted
+    assert watch.save_checkpoint(tmp_path / "x.pth")
+    watch.close()
+    assert torch.load(tmp_path / "x.pth", weights_only=True)["model"]["7.running_var"].tolist() == [1.0, 2.0]
+    torch.save(model.state_dict(), tmp_path / "bad.pth")
+    assert trainvitals.load_checkpoint(tmp_path / "bad.pth", model).repaired == 1
+    assert model[7].running_var.tolist() == [1.0, 2.0]
 
 
 def test_a_network_in_train_mode_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -230,8 +230,8 @@ def test_the_seeds_messages_to_the_letter(caplog: pytest.LogCaptureFixture) -> N
     """Three failed batches are told one by one, the others together; a valid one makes it an [INFO]."""
     caplog.set_level(logging.INFO, "trainvitals")
     watch, _ = make()
-    caplog.clear()
     with watch.validation() as val:
+        caplog.clear()
         for i in range(6):
             with val.batch() as batch:
                 batch.loss = 1.0

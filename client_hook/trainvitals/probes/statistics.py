@@ -34,8 +34,8 @@ class Statistics:
     @torch.no_grad()
     def read(self) -> tuple[list[Part], torch.Tensor]:
         """The parts, and all statistics as one new float32 vector [2 * channels]: means, then variances."""
-        means = [norm.mean for norm in self.norms]
-        variances = [norm.var for norm in self.norms]
+        means = [norm.mean.flatten() for norm in self.norms]
+        variances = [norm.var.flatten() for norm in self.norms]
         values = torch.cat([*means, *variances]).float()
         if self._offsets.device != values.device:
             self._offsets = self._offsets.to(values.device, non_blocking=True)

@@ -11,16 +11,25 @@ from typing import Literal
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils._pytree import tree_leaves
 
-from trainvitals.layers import holds_statistics, unwrap
+from trainvitals.errors import UnsupportedTensorError
+from trainvitals.layers import clean_name, statistics_of, unwrap
 
 Kind = Literal["nan", "inf", "negative variance"]
 Group = Literal["statistics", "weights", "optimizer"]
+SERIOUS = "more serious: no repair of statistics brings them back"
+CONSEQUENCES: dict[Group, str] = {
+    "statistics": "fixable, training can continue",
+    "weights": SERIOUS,
+    "optimizer": SERIOUS,
+}
 
 
 @dataclass(frozen=True)
 class Issue:
-    """One corrupt tensor: `count` of `total` elements, the first at index `first`."""
+    """One corrupt tensor: `count` of `total` elements, the first at index `first`. `kind` is the worst of its `kinds`,
+    the number of elements that are "nan", "+inf", "-inf" (complex: "inf") and "negative variance"."""
 
     key: str
     kind: Kind
@@ -28,6 +37,7 @@ class Issue:
     total: int
     first: tuple[int, ...]
     group: Group
+    kinds: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.key}: {self.count} of {self.total} {self.kind}, first at index {list(self.first)}"
@@ -53,19 +63,41 @@ class HealthReport:
     def __iter__(self) -> Iterator[bool | list[Issue]]:
         return iter((self.is_healthy, self.issues))
 
+    def __str__(self) -> str:
+        """One line where all is well; else the corrupt tensors, the less serious first, and what they mean."""
+        lines = []
+        for group, consequence in CONSEQUENCES.items():
+            found = [issue for issue in self.issues if issue.group == group]
+            if found:
+                lines += [f"{len(found)} corrupted {group}: {consequence}", *(f"  - {issue}" for issue in found)]
+        return "\n".join(lines) or "Model health: OK"
+
 
 def check_model_health(
     model: nn.Module, check_weights: bool = False, optimizer: torch.optim.Optimizer | None = None
 ) -> HealthReport:
     """Look for NaN, Inf and negative variance in running statistics; with `check_weights` also in every parameter and
-    other buffer, with `optimizer` also in its state."""
+    other buffer, with `optimizer` also in its state.
+
+    Raises UnsupportedTensorError for a tensor that holds no values to look at: on the meta device, or quantised.
+    Quantised weights are no obstacle to looking at the statistics alone.
+    """
     inner = unwrap(model)
-    issues = [
-        issue for key, tensor, group in _tensors(inner, check_weights) for issue in find_issue(key, tensor, group)
-    ]
+    issues: list[Issue] = []
+    for key, tensor, group in _tensors(inner, check_weights):
+        check_supported(key, tensor)
+        issues += find_issue(key, tensor, group)
     if optimizer is not None:
         issues += _optimizer_issues(inner, optimizer)
     return HealthReport(issues)
+
+
+def check_supported(key: str, tensor: torch.Tensor) -> None:
+    """Raises UnsupportedTensorError where nothing can be said of the tensor's values."""
+    if tensor.is_meta:
+        raise UnsupportedTensorError(f"{key}: expected a tensor with values, got one on the meta device")
+    if tensor.is_quantized:
+        raise UnsupportedTensorError(f"{key}: expected a floating-point tensor, got a quantised one ({tensor.dtype})")
 
 
 def find_issue(key: str, tensor: torch.Tensor, group: Group) -> Iterator[Issue]:
@@ -74,43 +106,57 @@ def find_issue(key: str, tensor: torch.Tensor, group: Group) -> Iterator[Issue]:
         return
     with torch.no_grad():
         flat = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
-        negative = group == "statistics" and key.endswith("running_var")
+        negative = group == "statistics" and key.endswith("running_var") and not flat.is_complex()
         bad = ~torch.isfinite(flat) | (flat < 0) if negative else ~torch.isfinite(flat)
         count = int(bad.sum())
         if count:
             first = tuple(int(i) for i in bad.nonzero()[0])
-            yield Issue(key, _kind(flat), count, flat.numel(), first, group)
+            kinds = _kinds(flat[bad])
+            kind = next(k for k in _KINDS if any(name.endswith(k) for name in kinds))
+            yield Issue(key, kind, count, flat.numel(), first, group, kinds)
 
 
-def _kind(tensor: torch.Tensor) -> Kind:
-    if torch.isnan(tensor).any():
-        return "nan"
-    return "inf" if torch.isinf(tensor).any() else "negative variance"
+_KINDS: tuple[Kind, ...] = ("nan", "inf", "negative variance")  # the worst first
+
+
+def _kinds(bad: torch.Tensor) -> dict[str, int]:
+    """How many of the bad elements are what."""
+    nan, infinite = torch.isnan(bad), torch.isinf(bad)
+    if bad.is_complex():
+        masks = {"nan": nan, "inf": infinite & ~nan}
+    else:
+        below = bad < 0
+        masks = {
+            "nan": nan,
+            "+inf": infinite & ~below,
+            "-inf": infinite & below,
+            "negative variance": below & ~infinite,
+        }
+    return {name: number for name, mask in masks.items() if (number := int(mask.sum()))}
 
 
 def _tensors(model: nn.Module, check_weights: bool) -> Iterator[tuple[str, torch.Tensor, Group]]:
     for prefix, module in model.named_modules():
-        statistics = ("running_mean", "running_var") if holds_statistics(module) else ()
+        statistics = statistics_of(module)
         for name, buffer in module._buffers.items():
             if buffer is None or isinstance(buffer, UninitializedBuffer):
                 continue
             if name in statistics:
-                yield _join(prefix, name), buffer, "statistics"
+                yield clean_name(prefix, name), buffer, "statistics"
             elif check_weights:
-                yield _join(prefix, name), buffer, "weights"
+                yield clean_name(prefix, name), buffer, "weights"
     if check_weights:
         for name, parameter in model.named_parameters():
             if not isinstance(parameter, UninitializedParameter):
-                yield name.replace("_orig_mod.", ""), parameter, "weights"
-
-
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}".removeprefix(".").replace("_orig_mod.", "")
+                yield clean_name("", name), parameter, "weights"
 
 
 def _optimizer_issues(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Issue]:
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    """State is named by the parameter it belongs to; lists of tensors, as LBFGS keeps them, by their place."""
+    names = {id(parameter): clean_name("", name) for name, parameter in model.named_parameters()}
     for parameter, state in optimizer.state.items():
         for slot, value in state.items():
-            if isinstance(value, torch.Tensor):
-                yield from find_issue(f"optimizer.{names.get(id(parameter), '?')}.{slot}", value, "optimizer")
+            tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+            for i, tensor in enumerate(tensors):
+                place = f"{slot}.{i}" if len(tensors) > 1 else slot
+                yield from find_issue(f"optimizer.{names.get(id(parameter), '?')}.{place}", tensor, "optimizer")

@@ -19,12 +19,18 @@ from trainvitals.layers import Norm, named_norms
 from trainvitals.options import Options
 from trainvitals.record.findings import health_check
 from trainvitals.record.observation import Observation
-from trainvitals.repair.sanitize import Donor, bad_channels, describe, repair_statistics
+from trainvitals.repair.sanitize import Donor, bad_channels, corrupt_buffers, describe, repair_statistics
 from trainvitals.vitals import Vitals
 
 log = logging.getLogger("trainvitals")
 UNDO = 8  # commands that can be undone
-LINES = 12  # layers named in one warning
+LINES = 12  # buffers named in one warning
+
+# How the user's own script announces each of its checks; the others are the periodic one's.
+HEADS: dict[str, str] = {
+    "load": "Performing post-load model health check...",
+    "validation": "[Pre-validation sanitization at iter {step}]",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +85,20 @@ class Keeper:
         norms = [*(norm for norm in self._vitals.norms if norm.model in models), *others]
         keys = [f"{norm.name}.running_statistics" for norm in norms if bool(bad_channels(norm).any())]
         self._emit(health_check(step, time.time(), origin, keys))
+        if not keys:
+            log.log(
+                logging.INFO if origin == "validation" else logging.DEBUG, "%s Model health OK", _head(origin, step)
+            )
+        elif not self.acts:
+            self.report_unrepaired(origin, step, norms)
         self.sweep(origin, step, models, others)
+
+    def report_unrepaired(self, origin: wire.Origin, step: int, norms: Sequence[Norm]) -> None:
+        """Name the corrupt statistics that stay as they are, where automatic repair is off. Waits for the device."""
+        found = [f"{norm.name}.{buffer}" for norm in norms for buffer in corrupt_buffers(norm)]
+        if found:
+            lines = [f"- {key}" for key in found]
+            log.warning("%s\n  They stay as they are: automatic repair is off.", _found(origin, step, lines))
 
     def sweep(
         self, origin: wire.Origin, step: int, models: set[str] | None = None, also: Sequence[Norm] = ()
@@ -187,18 +206,11 @@ class Keeper:
         return "; ".join(parts)
 
     def _warn(self, origin: wire.Origin, step: int, repairs: list[wire.Repair]) -> None:
-        buffers = sum(len(repair.buffers) for repair in repairs)
-        validation = origin == "validation"
-        head = f"[Pre-validation sanitization at iter {step}]" if validation else f"[HEALTH CHECK] iter {step}:"
-        named = "\n".join(f"  {line}" for line in describe(repairs)[:LINES])
-        more = f"\n  ... and {buffers - LINES} more" if buffers > LINES else ""
+        lines = describe(repairs)
         log.warning(
-            "%s Found %d corrupted stats!\n%s%s\n  Auto-sanitized %d BatchNorm statistics. The run is marked altered.",
-            head,
-            buffers,
-            named,
-            more,
-            buffers,
+            "%s\n  Auto-sanitized %d BatchNorm statistics. The run is marked altered.",
+            _found(origin, step, lines),
+            len(lines),
         )
 
     def _halt(self, step: int) -> None:
@@ -206,3 +218,13 @@ class Keeper:
         text = f"automatic repair halted after max_repairs={self._options.max_repairs} passes"
         log.warning("%s; corrupt statistics now stay as they are", text)
         self._emit(wire.Notice(step=step, time=time.time(), code="repair_halted", text=text))
+
+
+def _head(origin: wire.Origin, step: int) -> str:
+    return HEADS.get(origin, "[HEALTH CHECK] iter {step}:").format(step=step)
+
+
+def _found(origin: wire.Origin, step: int, lines: Sequence[str]) -> str:
+    """A check's finding: how many buffers, and the first of them, a line each."""
+    more = [f"... and {len(lines) - LINES} more"] if len(lines) > LINES else []
+    return "\n  ".join([f"{_head(origin, step)} Found {len(lines)} corrupted stats!", *lines[:LINES], *more])

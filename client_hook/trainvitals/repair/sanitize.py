@@ -9,12 +9,14 @@ Call it only where no graph that used the buffers still waits for its backward: 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from trainvitals import wire
-from trainvitals.layers import Norm, named_norms
+from trainvitals.layers import Norm, clean_name, named_norms, named_singles
+from trainvitals.repair.health import check_supported, find_issue
 
 
 @dataclass(frozen=True)
@@ -53,28 +55,63 @@ def sanitize_model_bn_stats(
     model: nn.Module,
     verbose: bool = True,
     strategy: wire.Strategy = "reset",
-    good: Mapping[str, torch.Tensor] | None = None,
+    good: Mapping[str, Any] | nn.Module | None = None,
 ) -> int:
     """Repair every corrupt running statistic of `model` in place; returns the number of buffers repaired.
 
-    `strategy="reset"` puts mean 0 and variance 1 into the bad channels; `"restore"` takes them from `good`, a state
-    dict of the same model from a healthy time, and resets what it lacks. `verbose` prints one line per buffer.
+    `strategy="reset"` puts mean 0 and variance 1 into the bad channels; `"restore"` takes them from `good`, the same
+    model or its state dict from a healthy time (wrappers' prefixes do not matter), and resets what it lacks. `verbose`
+    prints one line per buffer. To estimate them anew from data there is `recalibrate_bn`.
+
+    Raises ValueError for another strategy, UnsupportedTensorError for statistics on the meta device or quantised.
     """
     if strategy not in ("reset", "restore"):
-        raise ValueError(f"strategy: expected 'reset' or 'restore', got {strategy!r}")
-    donors = None if good is None else _donors_from(good)
-    repairs = repair_statistics(list(named_norms({"": model})), strategy, donors)
+        raise ValueError(
+            f"strategy: expected 'reset' or 'restore', got {strategy!r} (to recalibrate, call recalibrate_bn)"
+        )
+    norms, singles = list(named_norms({"": model})), list(named_singles(model))
+    for key, buffer in [(f"{norm.name}.running_var", norm.var) for norm in norms]:
+        check_supported(key.removeprefix("."), buffer)
+    state = _state_of(good) if strategy == "restore" and good is not None else {}
+    lines = describe(repair_statistics(norms, strategy, _donors_from(state)))
+    lines += [line for layer, name, buffer in singles for line in _repair_single(layer, name, buffer, state)]
     if verbose:
-        for line in describe(repairs):
+        for line in lines:
             print(line)
-    return sum(len(repair.buffers) for repair in repairs)
+    return len(lines)
+
+
+@torch.no_grad()
+def _repair_single(layer: str, name: str, buffer: torch.Tensor, state: Mapping[str, torch.Tensor]) -> list[str]:
+    """A statistic that has no partner, element by element."""
+    key = f"{layer}.{name}".removeprefix(".")
+    check_supported(key, buffer)
+    if not any(find_issue(key, buffer, "statistics")):
+        return []
+    negative = buffer.real < 0 if name == "running_var" and not buffer.is_complex() else torch.zeros_like(buffer).bool()
+    bad = ~torch.isfinite(buffer) | negative
+    donor, neutral = _found(state, key), torch.full_like(buffer, float(name == "running_var"))
+    usable = donor is not None and donor.shape == buffer.shape and not any(find_issue(key, donor, "statistics"))
+    source = donor.to(buffer) if donor is not None and usable else neutral
+    buffer.copy_(torch.where(bad, source, buffer))
+    return [f"[SANITIZE] {'Restoring' if usable else 'Resetting'} corrupted {name}: {key}"]
+
+
+def _state_of(good: Mapping[str, Any] | nn.Module) -> dict[str, torch.Tensor]:
+    """Tensors under the names of the user's own model: of a model, its state dict, or a checkpoint that holds one."""
+    state: Mapping[str, Any] = good.state_dict() if isinstance(good, nn.Module) else good
+    for name in ("model", "state_dict"):
+        inner = state.get(name)
+        state = inner if isinstance(inner, Mapping) else state
+    named = {clean_name("", key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    return {**{key.removeprefix("module."): value for key, value in named.items()}, **named}
 
 
 def describe(repairs: Sequence[wire.Repair]) -> list[str]:
     """One line per repaired buffer, in the words of the user's own script."""
     verb = {"reset": "Resetting", "restore": "Restoring"}
     return [
-        f"[SANITIZE] {verb[repair.strategy]} corrupted {buffer}: {repair.layer}.{buffer}"
+        f"[SANITIZE] {verb[repair.strategy]} corrupted {buffer}: {f'{repair.layer}.{buffer}'.removeprefix('.')}"
         for repair in repairs
         for buffer in repair.buffers
     ]
@@ -82,13 +119,19 @@ def describe(repairs: Sequence[wire.Repair]) -> list[str]:
 
 def _donors_from(good: Mapping[str, torch.Tensor]) -> Donors:
     def find(norm: Norm, bad: torch.Tensor) -> Donor | None:
-        mean, var = good.get(f"{norm.name}.running_mean"), good.get(f"{norm.name}.running_var")
+        mean, var = (_found(good, f"{norm.name}.{name}".removeprefix(".")) for name in ("running_mean", "running_var"))
         if mean is None or var is None or mean.shape != bad.shape or var.shape != bad.shape:
             return None
         mean, var = mean.to(norm.mean), var.to(norm.var)
         return Donor(mean, var, torch.isfinite(mean) & torch.isfinite(var) & (var >= 0))
 
     return find
+
+
+def _found(good: Mapping[str, torch.Tensor], key: str) -> torch.Tensor | None:
+    """An average's layers are called `module.`, whatever their originals are."""
+    found = good.get(key)
+    return good.get(key.removeprefix("module.")) if found is None else found
 
 
 def _repair(norm: Norm, bad: torch.Tensor, donor: Donor | None, dry_run: bool) -> wire.Repair:
@@ -103,7 +146,7 @@ def _repair(norm: Norm, bad: torch.Tensor, donor: Donor | None, dry_run: bool) -
         channels=int(bad.sum()),
         total=bad.numel(),
         strategy="restore" if restored else "reset",
-        buffers=_corrupt_buffers(norm),
+        buffers=corrupt_buffers(norm),
         snapshot_step=donor.step if donor is not None and restored else None,
         before={"running_mean": _range(norm.mean), "running_var": _range(norm.var)},
         after={"running_mean": _range(mean), "running_var": _range(var)},
@@ -114,7 +157,8 @@ def _repair(norm: Norm, bad: torch.Tensor, donor: Donor | None, dry_run: bool) -
     return repair
 
 
-def _corrupt_buffers(norm: Norm) -> list[str]:
+def corrupt_buffers(norm: Norm) -> list[str]:
+    """Which of the two buffers are corrupt, by name."""
     corrupt = []
     if not bool(torch.isfinite(norm.mean).all()):
         corrupt.append("running_mean")

@@ -82,10 +82,10 @@ class Snapshots:
         chosen = _newest(finite & _in_line(means, variances, finite), finite)
         usable = finite.any(0)
         steps = torch.tensor([snapshot.step for snapshot in kept])[chosen.cpu()]
-        used = (usable & bad).cpu()
+        used = (usable & bad.flatten()).cpu()
         oldest = int(steps[used].min()) if bool(used.any()) else None
         mean, var = (values.gather(0, chosen[None])[0] for values in (means, variances))
-        return Donor(mean, var, usable, oldest)
+        return Donor(mean.view(bad.shape), var.view(bad.shape), usable.view(bad.shape), oldest)
 
 
 def _in_line(means: torch.Tensor, variances: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:

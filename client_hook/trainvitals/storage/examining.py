@@ -10,7 +10,7 @@ from torch import nn
 
 from trainvitals.layers import Norm, named_norms
 from trainvitals.repair.health import HealthReport, Issue
-from trainvitals.repair.sanitize import Donor, bad_channels, describe, repair_statistics
+from trainvitals.repair.sanitize import Donor, bad_channels, describe, repair_statistics, sanitize_model_bn_stats
 from trainvitals.storage.judging import tensor_issues
 from trainvitals.storage.restoring import Plan, find_part
 
@@ -52,6 +52,8 @@ def _sanitize(models: Mapping[str, nn.Module], averages: Mapping[str, nn.Module]
     repairs = repair_statistics(live, "reset")
     repairs += repair_statistics(list(named_norms(averages)), "restore", lambda norm, bad: _donor(live, norm, bad))
     buffers = sum(len(repair.buffers) for repair in repairs)
+    for network in (*models.values(), *averages.values()):
+        buffers += sanitize_model_bn_stats(network, verbose=False)  # what is left: statistics that are not in pairs
     for line in describe(repairs):
         log.warning("%s", line)
     if buffers:

@@ -85,7 +85,9 @@ def _bad(parts: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
     bad = torch.zeros_like(parts[name], dtype=torch.bool)
     for other, values in parts.items():
         if values.shape == bad.shape:
-            bad |= ~torch.isfinite(values) | (values < 0 if other == _VAR else False)
+            bad |= ~torch.isfinite(values)
+            if other == _VAR and not values.is_complex():
+                bad |= values < 0
     return bad
 
 

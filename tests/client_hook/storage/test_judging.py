@@ -48,3 +48,10 @@ def test_a_lone_statistic_of_half_precision_is_made_good_too() -> None:
     assert healed["G"]["running_var"].tolist() == [1.0, 4.0]
     assert healed["G"]["running_var"].dtype == torch.float16
     assert torch.isnan(healed["G"]["w"]).all()
+
+
+def test_a_complex_statistic_is_made_good_too() -> None:
+    """It has no sign to be negative by."""
+    healed, layers = heal_statistics({"bn.running_var": torch.tensor([complex(NAN, 0), complex(-2, 1)])})
+    assert layers == ["bn"]
+    assert healed["bn.running_var"].tolist() == [1, -2 + 1j]
