@@ -1,41 +1,47 @@
 """Checkpoints that are whole or not there, and never silently corrupt.
 
 A save goes to a temporary file in the same folder, is synced, and takes the old one's place in one rename: a process
-killed at any byte leaves the previous checkpoint as it was. A state with non-finite values is refused under its own
+killed at any byte leaves the previous checkpoint as it was. A state with corrupt tensors is refused under its own
 name and kept beside it as PATH.unhealthy, with a report PATH.unhealthy.json. What is written holds only types that
-torch's weights-only loader accepts.
+torch's weights-only loader accepts, and nothing else is ever loaded.
 """
 
-import contextlib
-import json
+import logging
 import os
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from trainvitals.errors import CheckpointError, CorruptModelError
-from trainvitals.layers import unwrap
-from trainvitals.repair.health import Group, HealthReport, Issue, find_issue
-from trainvitals.repair.sanitize import sanitize_model_bn_stats
+from trainvitals.errors import CheckpointError
+from trainvitals.repair.health import HealthReport
+from trainvitals.storage.examining import find_issues, repair_loaded
+from trainvitals.storage.randomness import restore_rng_state
+from trainvitals.storage.restoring import find_part, make_plan, put, read
+from trainvitals.storage.writing import refuse_corrupt, storable_state, write_state
 
+log = logging.getLogger("trainvitals")
 PathLike = str | os.PathLike[str]
+Several = Mapping[str, Any] | Sequence[Any]  # of models, optimizers, schedulers: by name or in order
+
+# What a checkpoint of `watch.save_checkpoint` holds of its own; everything else in it is the user's.
+RESERVED = ("model", "optimizer", "scaler", "scheduler", "ema", "rng", "run", "step", "metric", "best_metric", "extra")
 
 
 @dataclass(frozen=True)
 class CheckpointResult:
-    """What became of a save; false when nothing was written under the name asked for."""
+    """What became of a save; false when nothing was written under the name asked for. `unhealthy` is where a refused
+    state was kept, `reason` why it was refused, failed, or is not the best."""
 
     outcome: str  # saved, refused, failed
     path: Path
     best: bool = False
     key: str | None = None
     reason: str = ""
+    unhealthy: Path | None = None
 
     def __bool__(self) -> bool:
         return self.outcome == "saved"
@@ -43,8 +49,11 @@ class CheckpointResult:
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """What was in a checkpoint. `health` is that of the statistics as they lie in the file; `repaired` buffers were
-    sanitized after loading (a watched model has then already been repaired by its watch)."""
+    """What was in a checkpoint; `watch(..., resume=loaded)` goes on from it.
+
+    `health` is that of statistics, weights and optimizer state as they lie in the file (`health.is_repairable`: only
+    statistics are corrupt); `repaired` buffers were sanitized after loading (a watched model has then already been
+    repaired by its watch). `missing` names what was to be restored and is not in the file."""
 
     state: dict[str, Any]
     step: int | None
@@ -53,135 +62,96 @@ class LoadedCheckpoint:
     health: HealthReport
     repaired: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
+    run: str | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def next_step(self) -> int:
+        """The number of the step that follows; 0 where the file tells of none."""
+        return 0 if self.step is None else self.step + 1
 
 
 def save_checkpoint(path: PathLike, state: Mapping[str, Any], *, guard: bool = True) -> Path:
-    """Write `state` atomically. Raises CorruptModelError naming the first corrupt key, after writing PATH.unhealthy,
-    where `guard` is on and the state holds non-finite values; CheckpointError where it cannot be written."""
+    """Write `state` atomically, as types that load weights-only.
+
+    Where `guard` is on and a tensor in it is corrupt, raises CorruptModelError naming the first, after writing
+    PATH.unhealthy and its report. Numbers are not judged: a metric, a loss or a history of them may be NaN. Raises
+    CheckpointError where the state cannot be written, or holds what only running its code could load.
+    """
     path = Path(path)
-    issues = list(state_issues(state)) if guard else []
-    if issues:
-        unhealthy = path.with_name(path.name + ".unhealthy")
-        write_state(unhealthy, state)
-        report = [{"key": i.key, "kind": i.kind, "count": i.count, "total": i.total, "group": i.group} for i in issues]
-        unhealthy.with_name(unhealthy.name + ".json").write_text(json.dumps({"issues": report}, indent=1))
-        raise CorruptModelError(issues[0].key, f"{issues[0].count} of {issues[0].total} {issues[0].kind}")
-    write_state(path, state)
+    storing = storable_state(state, path)
+    if guard:
+        refuse_corrupt(path, storing)
+    write_state(path, storing)
     return path
 
 
 def load_checkpoint(
     path: PathLike,
-    model: nn.Module | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
+    model: nn.Module | Mapping[str, nn.Module] | None = None,
+    optimizer: torch.optim.Optimizer | Several | None = None,
     scaler: torch.amp.GradScaler | None = None,
     scheduler: Any = None,
     *,
+    ema: nn.Module | None = None,
     map_location: Any = "cpu",
     sanitize: bool = True,
     restore_rng: bool = True,
 ) -> LoadedCheckpoint:
     """Read a checkpoint with torch's weights-only loader into what is given, sanitize the model's statistics if they
-    are corrupt (and `sanitize` is on), and report the health it was loaded with. Raises CheckpointError."""
+    are corrupt (and `sanitize` is on), and report the health it was loaded with.
+
+    Models, optimizers and schedulers may be dicts by name. The file may be one of ours, a plain state dict, or hold
+    `state_dict` or `model_state_dict`; names may differ by the wrappers of DataParallel and torch.compile. Raises
+    CheckpointError; models and optimizers are compared with the file before anything is loaded. A part that is not in
+    the file is left as it is, with a warning.
+    """
+    path = Path(path)
+    state = read(path, map_location)
+    wanted = {"model": model, "ema": ema, "optimizer": optimizer, "scaler": scaler, "scheduler": scheduler}
     try:
-        loaded = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: expected a checkpoint that loads weights-only, got: {first}") from error
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"{path}: expected a checkpoint holding a dict, got {type(loaded).__name__}")
-    state = cast("dict[str, Any]", loaded)
-    health, repaired = HealthReport(), 0
-    if model is not None:
-        loaded_model = state.get("model", state)
-        health = HealthReport([issue for issue in state_issues(loaded_model) if issue.group == "statistics"])
-        unwrap(model).load_state_dict(loaded_model)
-        repaired = sanitize_model_bn_stats(model, verbose=True) if sanitize and not health.is_healthy else 0
-    for key, target in (("optimizer", optimizer), ("scaler", scaler), ("scheduler", scheduler)):
-        if target is not None and state.get(key) is not None:
-            target.load_state_dict(state[key])
+        plan, missing = make_plan(state, {part: target for part, target in wanted.items() if target is not None})
+        for part, _, target, found in plan:
+            put(target, found, part)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    for part in missing:
+        log.warning("%s: expected the state of the %s, the file holds none: it starts afresh", path, part)
+    health = HealthReport(list(find_issues(state, plan)))
+    repaired = repair_loaded(path, health, plan, sanitize) if plan else 0
     if restore_rng and "rng" in state:
-        restore_rng_state(state["rng"])
-    known = {"model", "optimizer", "scaler", "scheduler", "rng", "step", "metric", "best_metric"}
-    extra = {key: value for key, value in state.items() if key not in known}
+        _restore_rng(path, state["rng"])
+    step, run = _number(state.get("step")), state.get("run")
     return LoadedCheckpoint(
-        state, state.get("step"), state.get("metric"), state.get("best_metric"), health, repaired, extra
+        state,
+        None if step is None else int(step),
+        _number(state.get("metric")),
+        _number(state.get("best_metric")),
+        health,
+        repaired,
+        _extra(state),
+        run if isinstance(run, str) else None,
+        missing,
     )
 
 
-def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Temporary file, sync, rename, sync of the folder. Raises CheckpointError and leaves no temporary file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _extra(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user saved beside the training's own state."""
+    if find_part(state, "model") is state:
+        return {}  # nothing in it but weights
+    named_as_ours = state["extra"] if isinstance(state.get("extra"), dict) else {}
+    return {key: value for key, value in state.items() if key not in RESERVED} | named_as_ours
+
+
+def _number(value: Any) -> float | None:
+    """A number in a file of any origin."""
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = value.item()
+    return value if isinstance(value, int | float) else None
+
+
+def _restore_rng(path: PathLike, state: Any) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except (OSError, RuntimeError, AttributeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"{path}: cannot be written: {error}") from error
-
-
-def storable(value: Any) -> Any:
-    """The user's own values as types that the weights-only loader accepts: numbers of numpy as Python's, arrays as
-    tensors, paths and what else there is as text."""
-    if value is None or isinstance(value, bool | torch.Tensor) or type(value) in (int, float, str, bytes):
-        return value
-    if isinstance(value, Mapping):
-        return {key if type(key) in (int, str) else str(key): storable(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [storable(inner) for inner in value]
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return torch.from_numpy(value.copy())
-    return value.item() if isinstance(value, np.generic) else str(value)
-
-
-def state_issues(state: Any, prefix: str = "") -> Iterator[Issue]:
-    """Every tensor of a nested state that holds non-finite values, or a negative running variance, in state order.
-    Keys of the model's part are named as the model names them."""
-    if isinstance(state, torch.Tensor):
-        key = prefix.removeprefix("model.")
-        yield from find_issue(key, state, _group(prefix))
-    elif isinstance(state, Mapping):
-        for key, value in state.items():
-            yield from state_issues(value, f"{prefix}.{key}".removeprefix("."))
-    elif isinstance(state, list | tuple):
-        for i, value in enumerate(state):
-            yield from state_issues(value, f"{prefix}.{i}".removeprefix("."))
-
-
-def rng_state() -> dict[str, Any]:
-    """The state of every random generator in use, in weights-only types."""
-    name, keys, position, has_gauss, gauss = cast("tuple[str, Any, int, int, float]", np.random.get_state())
-    version, numbers, gauss_next = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "python": [version, list(numbers), gauss_next],
-        "numpy": [name, torch.from_numpy(keys.astype("int64")), position, has_gauss, gauss],
-    }
-
-
-def restore_rng_state(state: Mapping[str, Any]) -> None:
-    """Put back what `rng_state` took."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    version, numbers, gauss_next = state["python"]
-    random.setstate((version, tuple(numbers), gauss_next))
-    name, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype("uint32"), position, has_gauss, gauss))
-
-
-def _group(prefix: str) -> Group:
-    if prefix.endswith(("running_mean", "running_var")):
-        return "statistics"
-    return "optimizer" if prefix.startswith("optimizer") else "weights"
+        restore_rng_state(state)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        log.warning("%s: random states could not be restored (%s: %s)", path, type(error).__name__, error)

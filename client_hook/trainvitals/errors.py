@@ -4,8 +4,10 @@ TrainvitalsError
 ├── ConfigurationError (also ValueError): an argument, an environment variable or a file of settings is wrong
 ├── UnsupportedTensorError (also TypeError): a tensor holds no values that could be judged (meta, quantised)
 └── CheckpointError: a checkpoint cannot be read or written
-    └── CorruptModelError: a state holds non-finite values; `key` names the first
+    └── CorruptModelError: a state holds corrupt tensors; `key` names the first, `kept` where the state lies
 """
+
+from pathlib import Path
 
 
 class TrainvitalsError(Exception):
@@ -25,9 +27,10 @@ class CheckpointError(TrainvitalsError):
 
 
 class CorruptModelError(CheckpointError):
-    """A state holds non-finite values and was not saved under its own name."""
+    """A state holds non-finite values and was not saved under its own name, but at `kept` (None: nowhere)."""
 
-    def __init__(self, key: str, reason: str) -> None:
+    def __init__(self, key: str, reason: str, kept: Path | None = None) -> None:
         super().__init__(f"Checkpoint save aborted! Model corrupted at key: {key} ({reason})")
         self.key = key
         self.reason = reason
+        self.kept = kept

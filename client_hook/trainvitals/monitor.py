@@ -24,11 +24,12 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from trainvitals import ending, wire
-from trainvitals.checkpoint import CheckpointResult
+from trainvitals.checkpoint import CheckpointResult, LoadedCheckpoint
 from trainvitals.control.actions import actions
 from trainvitals.delivery.address import find_address
 from trainvitals.delivery.depot import new_run_id
 from trainvitals.errors import ConfigurationError
+from trainvitals.evaluated import Evaluated
 from trainvitals.home import home
 from trainvitals.hooks import listen_to_load
 from trainvitals.layers import Models, unwrap
@@ -67,7 +68,7 @@ def watch(
     mode: Mode | None = None,
     directory: str | os.PathLike[str] | None = None,
     run_id: str | None = None,
-    resume: str | None = None,
+    resume: "str | LoadedCheckpoint | None" = None,
     start_step: int = 0,
     scheduler: Any = None,
     max_repairs: int | None = None,
@@ -75,9 +76,11 @@ def watch(
     """Watch a model while it trains. Raises ConfigurationError for a wrong setting; after that nothing raises.
 
     `model` and `optimizer` may be dicts, whose keys become prefixes. `mode` is "online" (spool and stream), "offline"
-    (spool only) or "disabled" (no effect, no files, no threads). `resume` names the run to go on with. Watching the
-    same model twice returns the same Watch.
+    (spool only) or "disabled" (no effect, no files, no threads). `resume` names the run to go on with, or is what
+    `load_checkpoint` returned: then its run, step and best metric are taken up. Watching the same model twice returns
+    the same Watch.
     """
+    loaded = resume if isinstance(resume, LoadedCheckpoint) else None
     models: Models = {"": model} if isinstance(model, nn.Module) else dict(model)
     known = _watches.get(id(next(iter(models.values()))))
     if known is not None and known.enabled and not known.closed and known.models == models:
@@ -95,13 +98,20 @@ def watch(
         mode=cast("Mode", choose_mode(mode)),
         server=server,
         max_repairs=max_repairs,
-        start_step=int(start_step),
+        start_step=int(start_step) or (loaded.next_step if loaded else 0),
     )
     optimizers = {"": optimizer} if isinstance(optimizer, torch.optim.Optimizer) else dict(optimizer or {})
-    run = run_id or resume or os.environ.get("TRAINVITALS_RUN_ID") or new_run_id()
+    run = (
+        run_id
+        or (loaded.run if loaded else cast("str | None", resume))
+        or os.environ.get("TRAINVITALS_RUN_ID")
+        or new_run_id()
+    )
     if not re.fullmatch(wire.ID_PATTERN, run):
         raise ConfigurationError(f"run_id: expected up to 128 letters, digits and . _ : ~ - , got {run!r}")
     made = Watch(Training(models, optimizers, scaler, ema, scheduler), options, run, token, directory)
+    if loaded is not None:
+        made.best_metric = loaded.best_metric
     _watches[id(next(iter(models.values())))] = made
     return made
 
@@ -126,6 +136,7 @@ class Watch(AbstractContextManager["Watch"]):
     ) -> None:
         self.models = training.models
         self.run_id = run
+        self._training = training
         self.closed = False
         self.should_stop = False
         self._options = options
@@ -134,7 +145,7 @@ class Watch(AbstractContextManager["Watch"]):
         self._guard = Guard(self._report_fault)
         self._vitals = Vitals(training, options, self._guard, self._producer.put)
         self._keeper = Keeper(self._vitals, training.ema, options, self._producer.put)
-        self._saver = Saver(training, self._keeper, self._producer.put)
+        self._saver = Saver(run, training, self._keeper, self._producer.put)
         self._steps = Steps(
             training,
             self._vitals,
@@ -146,6 +157,7 @@ class Watch(AbstractContextManager["Watch"]):
         )
         self._vitals.on_statistics = self._note
         self._newest = -1
+        self._validating = 0  # validations entered and not left
         self._loads: list[RemovableHandle] = []
         self.enabled = options.mode != "disabled"
         if self.enabled:
@@ -178,13 +190,13 @@ class Watch(AbstractContextManager["Watch"]):
         repaired where automatic repair is on."""
         if self.enabled and not self.closed:
             self._guard.run("step", self._steps.notice_skip, None)
-        name = type(model).__name__ if model is not None else ""
+        evaluated = Evaluated(self._training, self._keeper, model)
         return Validation(
             self._steps.last,
             total,
-            lambda val: self._guard.run("validation", lambda: self._begin_validation(val, model), None),
-            lambda val: self._guard.run("validation", lambda: self._end_validation(val), None),
-            name,
+            lambda val: self._guard.run("validation", lambda: self._begin_validation(val, evaluated), None),
+            lambda val: self._guard.run("validation", lambda: self._end_validation(val, evaluated), None),
+            evaluated.name,
         )
 
     def save_checkpoint(
@@ -198,7 +210,7 @@ class Watch(AbstractContextManager["Watch"]):
             return self._saver.save(Path(path), self._steps.last, dict(extra or {}), metric, repair=self.enabled)
         except Exception as error:  # the promise: nothing raises into training
             log.warning("checkpoint %s could not be saved: %s", path, error, exc_info=error)
-            return CheckpointResult("failed", Path(path), reason=f"{type(error).__name__}: {error}")
+            return CheckpointResult("failed", Path(str(path)), reason=f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
         """The run is finished: deliver what is left (at most 5 s; the rest stays in the spool) and let go of the
@@ -216,8 +228,8 @@ class Watch(AbstractContextManager["Watch"]):
 
     @property
     def best_metric(self) -> float | None:
-        """The best metric of a saved checkpoint so far. Set it from a loaded checkpoint when a run is resumed, so that
-        a worse one does not take the best one's place."""
+        """The best metric of a saved checkpoint so far; `watch(resume=loaded)` takes it up, so that a worse one does
+        not take the best one's place."""
         return self._saver.best
 
     @best_metric.setter
@@ -330,18 +342,25 @@ class Watch(AbstractContextManager["Watch"]):
         self._keeper.note(seen, corrupt)
         self._producer.note(seen.step, corrupt)
 
-    def _begin_validation(self, validation: Validation, model: nn.Module | None) -> None:
+    def _begin_validation(self, validation: Validation, evaluated: Evaluated) -> None:
         if not self.enabled or self.closed:
             return
-        self._safe_point(set(self.models))
-        self._keeper.inspect("validation", validation.step, set(self.models), also=model)
-        validation.tainted = self._keeper.tainted(model)
+        self._validating += 1
         self._steps.paused = True
+        try:
+            self._safe_point(set(self.models))
+            self._keeper.inspect("validation", validation.step, set(self.models), also=evaluated.model)
+        finally:
+            validation.tainted = evaluated.is_corrupt()
+            evaluated.begin()
 
-    def _end_validation(self, validation: Validation) -> None:
-        self._steps.paused = False
+    def _end_validation(self, validation: Validation, evaluated: Evaluated) -> None:
+        self._validating = max(self._validating - 1, 0)
+        self._steps.paused = self._validating > 0
         if self.enabled and not self.closed:
+            validation.tainted |= evaluated.is_corrupt()
             self._producer.put(validation.event())
+            evaluated.end(validation.step)
 
     def _report_fault(self, probe: str, error: str, disabled: bool) -> None:
         step = self._steps.step

@@ -1,11 +1,12 @@
 """Counting what a validation really evaluated.
 
-A batch is valid when its body raised nothing and what it gave as loss or output is finite. Finite losses alone do not
-prove a validation valid (with running_var = inf an eval output is silently zero), so one run on corrupt statistics is
-tainted whatever its losses.
+A batch is valid when its body raised nothing and what it gave as loss or output, if anything, is finite. Finite losses
+alone do not prove a validation valid (with running_var = inf an eval output is silently zero), so one run on corrupt
+statistics is tainted whatever its losses. Batches that were not run, because the loop ended early, count for nothing.
 """
 
 import logging
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import torch
 
 from trainvitals import wire
-from trainvitals.nesting import floating_tensors
+from trainvitals.nesting import floating_tensors, tensors
 
 log = logging.getLogger("trainvitals")
 MESSAGES = 3  # errors logged one by one
@@ -35,7 +36,7 @@ class Batch(AbstractContextManager["Batch"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         if error is None:
-            self._validation._judge(self.loss, self.output)
+            self._validation._judge(self._index, self.loss, self.output)
             return False
         if not isinstance(error, Exception) or isinstance(error, torch.AcceleratorError):
             return False  # a lost device, Ctrl-C: not a failed batch
@@ -44,34 +45,39 @@ class Batch(AbstractContextManager["Batch"]):
 
 
 class Validation(AbstractContextManager["Validation"]):
-    """One validation. The counts may be read at any time; they wait for the device."""
+    """One validation. The counts may be read at any time; they wait for the device. `tainted`: the network evaluated
+    had corrupt statistics before or after it. Entered again, it counts from the start."""
 
     def __init__(
         self,
         step: int,
-        total: int | None,
+        total: Any,
         begin: Callable[["Validation"], None],
         finish: Callable[["Validation"], None],
         model: str = "",
     ) -> None:
         self.step = step
-        self.total = int(total) if total is not None else None
-        self.tainted = False
+        self.total = _whole(total)
         self.model = model
-        self.errors = 0
         self._begin = begin
         self._finish = finish
+        self._reset()
+
+    def _reset(self) -> None:
+        self.tainted = False
+        self.errors = 0
         self._valid = 0
         self._nonfinite = 0
         self._loss_sum = 0.0
         self._losses = 0
-        self._pending: list[tuple[torch.Tensor | bool, torch.Tensor | None]] = []
+        self._pending: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []  # per batch: finite?, parts of the loss
         self._metrics: dict[str, float] = {}
         self._first_traceback = ""
         self._index = 0
         self._started = time.monotonic()
 
     def __enter__(self) -> "Validation":
+        self._reset()
         self._begin(self)
         return self
 
@@ -80,9 +86,13 @@ class Validation(AbstractContextManager["Validation"]):
         self._index += 1
         return Batch(self, self._index - 1)
 
-    def metrics(self, **values: float) -> None:
-        """Numbers that describe this validation, such as psnr=, ssim=."""
-        self._metrics.update({name: float(value) for name, value in values.items()})
+    def metrics(self, **values: Any) -> None:
+        """Numbers that describe this validation, such as psnr=, ssim=; tensors of one element too."""
+        for name, value in values.items():
+            try:
+                self._metrics[name] = float(value)
+            except (TypeError, ValueError, RuntimeError) as error:
+                log.warning("validation metric %s: expected a number, got %.80r (%s)", name, value, error)
 
     @property
     def valid(self) -> int:
@@ -126,11 +136,9 @@ class Validation(AbstractContextManager["Validation"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
-        try:
-            if error is None:
-                self._say()
-        finally:
-            self._finish(self)
+        self._finish(self)
+        if error is None:
+            self._say()
         return False
 
     def _say(self) -> None:
@@ -143,14 +151,17 @@ class Validation(AbstractContextManager["Validation"]):
         if self.tainted:
             log.warning("[WARN] Validation at iter %d ran on non-finite running statistics: tainted", self.step)
 
-    def _judge(self, loss: Any, output: Any) -> None:
+    def _judge(self, index: int, loss: Any, output: Any) -> None:
         """Keep the verdict on the device; asking it now would wait."""
-        finite: torch.Tensor | bool = True
-        for value in (loss, output):
-            for tensor in floating_tensors(value):
-                finite = torch.isfinite(tensor.detach()).all() & finite
-        parts = [tensor.detach().float().mean() for tensor in floating_tensors(loss)]
-        self._pending.append((finite, sum(parts[1:], parts[0]) if parts else None))
+        try:
+            finite = [_is_finite(tensor.detach()) for value in (loss, output) for tensor in floating_tensors(value)]
+            parts = [_mean(tensor.detach()) for tensor in tensors(loss) if tensor.numel()]
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:  # a type that nobody foresaw must not end the training, nor pass for valid
+            self._fail(index, error)
+        else:
+            self._pending.append((finite, parts))
 
     def _fail(self, index: int, error: Exception) -> None:
         self.errors += 1
@@ -158,14 +169,39 @@ class Validation(AbstractContextManager["Validation"]):
             self._first_traceback = "".join(traceback.format_exception(error))
         if self.errors <= MESSAGES:
             log.warning("[VAL ERROR] Batch %d failed: %s", index, error)
+        elif self.errors == MESSAGES + 1:
+            log.warning("[VAL ERROR] further failed batches of this validation are counted without a line each")
 
     def _resolve(self) -> None:
         pending, self._pending = self._pending, []
-        for finite, loss in pending:
-            if not bool(finite):
+        for finite, parts in pending:
+            loss = math.fsum(float(part) for part in parts) if all(map(bool, finite)) else math.nan
+            if not math.isfinite(loss):
                 self._nonfinite += 1
                 continue
             self._valid += 1
-            if loss is not None:
-                self._loss_sum += float(loss)
+            if parts:
+                self._loss_sum += loss
                 self._losses += 1
+
+
+def _is_finite(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.layout != torch.strided:
+        tensor = tensor.coalesce().values() if tensor.is_sparse else tensor.values()
+    return torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all()  # float8 knows no isfinite
+
+
+def _mean(tensor: torch.Tensor) -> torch.Tensor:
+    """At least in float32: a mean of float16 overflows where no element did."""
+    if tensor.is_complex():
+        tensor = tensor.abs()
+    return (tensor if tensor.dtype == torch.float64 else tensor.float()).mean()
+
+
+def _whole(total: Any) -> int | None:
+    """The number of batches expected, where it is known."""
+    try:
+        return None if total is None else int(total)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        log.warning("validation total: expected a number of batches, got %.80r (%s)", total, error)
+        return None

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 import trainvitals
-from loops import batches, of_type, small_net, spooled, train_fp32
-from trainvitals import wire
-from trainvitals.checkpoint import restore_rng_state, rng_state
+from loops import small_net
+from trainvitals.storage.randomness import restore_rng_state, rng_state
 
 
 def test_a_healthy_state_is_saved_and_loads_weights_only(tmp_path: Path) -> None:
@@ -87,72 +86,3 @@ def test_random_states_come_back() -> None:
     drawn = torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
     restore_rng_state(state)
     assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == drawn
-
-
-def test_watch_saves_everything_a_resume_needs(tmp_path: Path) -> None:
-    """Optimizer, scaler, scheduler, step and metric; and keeps the best one."""
-    model = small_net()
-    optimizer = torch.optim.Adam(model.parameters())
-    scaler = torch.amp.GradScaler("cpu")
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
-    watch = trainvitals.watch(model, optimizer, scaler=scaler, scheduler=scheduler, mode="offline")
-    train_fp32(model, optimizer, batches(4), lambda step, loss: watch.step(loss=loss))
-    path = tmp_path / "x.pth"
-    assert watch.save_checkpoint(path, extra={"note": "hi"}, metric=30.0).best
-    assert not watch.save_checkpoint(path, metric=29.0).best
-    watch.close()
-    other = small_net(1)
-    other_optimizer = torch.optim.Adam(other.parameters())
-    loaded = trainvitals.load_checkpoint(tmp_path / "x_best.pth", other, other_optimizer, torch.amp.GradScaler("cpu"))
-    assert (loaded.step, loaded.metric, loaded.best_metric, loaded.extra) == (3, 30.0, 30.0, {"note": "hi"})
-    assert torch.equal(other_optimizer.state[other[0].weight]["exp_avg"], optimizer.state[model[0].weight]["exp_avg"])
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
-    assert watch.spool_path is not None
-    saved = of_type(spooled(watch.spool_path), wire.Checkpoint)
-    assert [(c.outcome, c.best, c.metric) for c in saved] == [("saved", True, 30.0), ("saved", False, 29.0)]
-
-
-def test_watch_repairs_statistics_before_it_judges(tmp_path: Path) -> None:
-    """So only corrupt weights and optimizer state are refused."""
-    model = small_net()
-    watch = trainvitals.watch(model, mode="offline")
-    model[1].running_mean[0] = float("nan")
-    assert watch.save_checkpoint(tmp_path / "x.pth")
-    with torch.no_grad():
-        model[0].weight[0] = float("nan")
-    refused = watch.save_checkpoint(tmp_path / "x.pth")
-    watch.close()
-    assert not refused
-    assert (refused.outcome, refused.key) == ("refused", "0.weight")
-    assert watch.spool_path is not None
-    outcomes = [(c.outcome, c.repaired) for c in of_type(spooled(watch.spool_path), wire.Checkpoint)]
-    assert outcomes == [("saved", True), ("refused", False)]
-
-
-def test_without_repair_corrupt_statistics_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With the seed's line."""
-    model = small_net()
-    watch = trainvitals.watch(model, mode="offline", auto_sanitize="off")
-    model[1].running_mean[0] = float("nan")
-    assert not watch.save_checkpoint(tmp_path / "x.pth")
-    watch.close()
-    assert "[FATAL] Checkpoint save aborted! Model corrupted at key: 1.running_mean" in caplog.text
-
-
-def test_saving_never_raises_into_training(tmp_path: Path) -> None:
-    """Not even where nothing can be written."""
-    (tmp_path / "file").write_text("")
-    watch = trainvitals.watch(small_net(), mode="offline")
-    result = watch.save_checkpoint(tmp_path / "file/x.pth")
-    watch.close()
-    assert (result.outcome, bool(result)) == ("failed", False)
-
-
-def test_a_resumed_run_does_not_call_a_worse_model_the_best(tmp_path: Path) -> None:
-    """The best metric is handed on."""
-    watch = trainvitals.watch(small_net(), mode="offline")
-    watch.best_metric = 30.0
-    assert not watch.save_checkpoint(tmp_path / "x.pth", metric=29.0).best
-    assert watch.save_checkpoint(tmp_path / "x.pth", metric=31.0).best
-    assert watch.best_metric == 31.0
-    watch.close()

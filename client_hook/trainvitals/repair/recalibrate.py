@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainvitals.checkpoint import restore_rng_state, rng_state
 from trainvitals.layers import Norm, named_norms, unwrap
 from trainvitals.repair.sanitize import bad_channels
+from trainvitals.storage.randomness import restore_rng_state, rng_state
 
 log = logging.getLogger("trainvitals")
 Forward = Callable[[nn.Module, Any], Any]
