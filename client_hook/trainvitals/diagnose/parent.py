@@ -32,8 +32,9 @@ def diagnose(path: Path, fix: bool = False, on_progress: OnProgress = lambda don
     try:
         for file in checkpoint.files:
             target = _target(checkpoint, file, staging) if fix else None
-            one = _run(file, target, lambda done, base=before: on_progress(base + done, total))  # type: ignore[misc]
-            before += file.stat().st_size
+            size = file.stat().st_size
+            one = _run(file, target, lambda share, b=before, s=size: on_progress(b + int(share * s), total))  # type: ignore[misc]
+            before += size
             for issue in one.issues:
                 issue.file = file.name if checkpoint.folder is not None else ""
             report.add(one)
@@ -71,8 +72,8 @@ def _finish(checkpoint: Checkpoint, staging: Path) -> None:
     staging.rename(checkpoint.fixed)
 
 
-def _run(file: Path, target: Path | None, on_progress: Callable[[int], None]) -> Report:
-    """Read one file in a child."""
+def _run(file: Path, target: Path | None, on_progress: Callable[[float], None]) -> Report:
+    """Read one file in a child; `on_progress` is told the share of it that is done."""
     command = [sys.executable, "-m", "trainvitals.diagnose.child", str(file.absolute())]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
@@ -88,7 +89,7 @@ def _run(file: Path, target: Path | None, on_progress: Callable[[int], None]) ->
             for line in process.stdout:
                 last = _decode(line)
                 if isinstance(last, Progress):
-                    on_progress(last.done)
+                    on_progress(last.done / last.total if last.total else 1.0)
         except BaseException:
             process.kill()
             raise

@@ -205,6 +205,7 @@ FUNCTIONS: dict[str, Any] = {
     "torch._utils._rebuild_meta_tensor_no_storage": _unjudged("on the meta device"),
     "collections.OrderedDict": InertDict,
     "collections.defaultdict": InertDict,
+    "torch.serialization._get_layout": lambda name=None: name,
     "torch.Size": lambda sizes=(): tuple(sizes),
 }
 
