@@ -29,6 +29,8 @@ format: $(VENV)/dev.ok
 bench: $(VENV)/dev.ok
 	$(BIN)/python benchmarks/hook.py
 	$(BIN)/python examples/wavessm/three_ways.py
+	$(BIN)/python benchmarks/diagnose.py
+	$(BIN)/python benchmarks/repair.py
 
 screenshots: $(VENV)/dev.ok chromium  ## docs/screenshots, made again
 	$(BIN)/python docs/screenshots.py
