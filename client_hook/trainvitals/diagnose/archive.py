@@ -4,6 +4,7 @@ Everything a zip says twice is compared before a byte of it is used: records mus
 each other and within the file, and have the sizes that both of their headers give.
 """
 
+import os
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ MAX_PICKLE = 256 << 20  # bytes; a pickle holds names and numbers, the tensors l
 MAX_RECORDS = 200_000
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
+_END = struct.Struct("<4s4H2IH")
 DESCRIPTOR = 0x08  # flag: the checksum follows the data
 
 
@@ -63,6 +65,7 @@ def _records(file: BinaryIO) -> dict[str, Record]:
             infos, directory = archive.infolist(), archive.start_dir
     except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
         raise RefusedError(f"expected a whole zip file, got one that is broken: {error}") from error
+    _check_end(file, directory)
     if len(infos) > MAX_RECORDS:
         raise RefusedError(f"expected at most {MAX_RECORDS:,} records, got {len(infos):,}")
     places = _central_places(file, directory, len(infos))
@@ -73,6 +76,14 @@ def _records(file: BinaryIO) -> dict[str, Record]:
     if len(roots) > 1 or len(named) < len(records):
         raise RefusedError("expected records of different names in one folder, got some twice or several folders")
     return named
+
+
+def _check_end(file: BinaryIO, directory: int) -> None:
+    """The file ends as torch ends it: no comment, one disk, and the directory where it says."""
+    file.seek(-_END.size, os.SEEK_END)
+    mark, disk, first_disk, _, _, _, offset, comment = _END.unpack(file.read(_END.size))
+    if mark != b"PK\x05\x06" or comment or {disk, first_disk} - {0, 0xFFFF} or offset not in (directory, 0xFFFFFFFF):
+        raise RefusedError("expected a zip file that ends with its directory, got one with something else there")
 
 
 def _central_places(file: BinaryIO, directory: int, count: int) -> Iterator[int]:
@@ -90,10 +101,12 @@ def _central_places(file: BinaryIO, directory: int, count: int) -> Iterator[int]
 def _record(file: BinaryIO, info: zipfile.ZipInfo, central: int) -> Record:
     name = info.filename
     parts = name.split("/")
-    if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
+    if name.startswith("/") or ".." in parts or "\\" in name:
         raise RefusedError(f"expected plain names of records, got {name[:80]!r}")
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.flag_bits & 1:
         raise RefusedError(f"{name[:80]!r}: expected a record stored as it is, got a compressed or encrypted one")
+    if not 0 <= info.header_offset < central:
+        raise RefusedError(f"{name[:80]!r}: expected a record before the directory, got one elsewhere")
     file.seek(info.header_offset)
     head = file.read(_LOCAL.size)
     if len(head) < _LOCAL.size or head[:4] != b"PK\x03\x04":

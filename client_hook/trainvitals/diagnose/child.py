@@ -13,7 +13,18 @@ import msgspec
 
 from trainvitals.diagnose.fixing import fix
 from trainvitals.diagnose.reading import Contents, read
-from trainvitals.diagnose.report import JUDGED, Found, Issue, Message, Progress, Refused, RefusedError, Report, Sum
+from trainvitals.diagnose.report import (
+    JUDGED,
+    Found,
+    Issue,
+    Message,
+    Progress,
+    Refused,
+    RefusedError,
+    Report,
+    Sum,
+    plain,
+)
 from trainvitals.diagnose.tensors import judge
 
 MEMORY = 2 << 30  # bytes beyond what the interpreter has at the start; a pickle of 256 MiB in small objects fits
@@ -28,11 +39,13 @@ def main(arguments: list[str]) -> int:
         limit(path.stat().st_size, writes=target is not None)
         report = examine(path, target)
     except RefusedError as refused:
-        return say(Refused(str(refused)))
+        return say(Refused(plain(str(refused))))
     except MemoryError:
         return say(Refused(f"reading it takes more than {MEMORY >> 30} GiB of memory"))
     except OSError as error:
-        return say(Refused(f"{error.strerror or error}"))
+        return say(Refused(plain(f"{error.strerror or error}")))
+    except Exception as error:  # a file nobody thought of: refused like any other that cannot be read
+        return say(Refused(plain(f"it cannot be read: {type(error).__name__}: {str(error).splitlines()[:1]}")))
     return say(Found(report))
 
 
@@ -62,7 +75,7 @@ def examine(path: Path, target: Path | None) -> Report:
         corrupt = [issue.key for issue in report.issues if issue.group == "statistics"]
         if target is not None and corrupt:
             report.repaired = fix(path, target, contents, corrupt)
-            report.fixed = str(target)
+            report.fixed = plain(str(target))
     return report
 
 

@@ -1,65 +1,106 @@
 """Which names a checkpoint's pickle may mention. None is ever imported; a dangerous one gives the file away.
 
 A checkpoint that somebody else's `torch.load(weights_only=False)` will run must not pass here as healthy, nor be copied
-into a `_FIXED` one. So a pickle that names a way to run code, to reach the system or to look attributes up is refused,
-whatever it would do with it. Everything else is unknown, which is no crime: it becomes a placeholder.
+into a `_FIXED` one. Of torch, numpy and the standard library, which are there to be abused on every machine, only the
+names that real checkpoints use are let through. Of other packages everything is, but for what is known to run code or
+to reach the system: it becomes a placeholder, and is named in the report.
 """
 
+import sys
+
 # fmt: off
-DANGEROUS_MODULES = frozenset({
-    "_ctypes", "_frozen_importlib", "_operator", "_pickle", "_posixsubprocess", "_socket", "_thread", "_winapi",
-    "antigravity", "asyncio", "atexit", "bdb", "cPickle", "cProfile", "cgi", "cgitb", "cloudpickle", "cmd", "code",
-    "codeop", "commands", "compileall", "concurrent", "ctypes", "dbm", "dill", "dis", "distutils", "doctest",
-    "ensurepip", "faulthandler", "fileinput", "fsspec", "ftplib", "gc", "getpass", "glob", "http", "httplib",
-    "httpx", "idlelib", "imaplib", "imp", "importlib", "inspect", "joblib", "jsonpickle", "lib2to3", "linecache",
-    "mailcap", "marshal", "mmap", "modulefinder", "msvcrt", "multiprocessing", "nntplib", "nt", "ntpath",
-    "operator", "os", "paramiko", "pdb", "pickle", "pickletools", "pip", "pipes", "pkg_resources", "pkgutil",
-    "platform", "poplib", "posix", "posixpath", "profile", "pstats", "pty", "py_compile", "pyclbr", "pydoc",
-    "readline", "requests", "resource", "runpy", "select", "selectors", "setuptools", "shelve", "shutil", "signal",
-    "site", "smtpd", "smtplib", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "sys", "sysconfig",
-    "tarfile", "telnetlib", "tempfile", "test", "threading", "timeit", "tkinter", "trace", "traceback", "tty",
-    "turtle", "unittest", "urllib", "urllib2", "urllib3", "venv", "webbrowser", "winreg", "wsgiref", "xmlrpc",
-    "zipapp", "zipfile", "zipimport",
-})
-SAFE_BUILTINS = frozenset({
-    "Ellipsis", "NoneType", "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list",
-    "object", "range", "set", "slice", "str", "tuple",
-})
-DANGEROUS_NAMES = frozenset({
-    "CodeType", "FileIO", "FunctionType", "LambdaType", "MethodType", "apply_along_axis", "attrgetter",
-    "check_call", "check_output", "compile", "delattr", "eval", "exec", "execfile", "fromfile", "getattr",
-    "getoutput", "globals", "import_module", "load", "loads", "locals", "methodcaller", "open", "open_code",
-    "popen", "setattr", "spawn", "system", "vars",
-})
-# fmt: on
-DANGEROUS_PREFIXES = (
-    "numpy.f2py",
-    "numpy.testing",
-    "numpy.distutils",
-    "logging.config",
-    "torch.hub",
-    "torch.jit",
-    "torch.package",
-    "torch.serialization",
-    "torch.utils.cpp_extension",
-    "torch.utils.model_zoo",
-    "torch._inductor",
-    "torch._dynamo",
-    "torch.fx",
-    "torch.multiprocessing",
-    "torch.distributed.elastic",
-    "torch.testing",
+KNOWN = {
+    "torch": {
+        "Size", "Tensor", "device", "Generator", "strided", "sparse_coo", "sparse_csr", "contiguous_format",
+        "channels_last", "channels_last_3d", "preserve_format", "per_tensor_affine", "per_channel_affine",
+        "per_tensor_symmetric", "per_channel_symmetric",
+    },
+    "torch.storage": {"UntypedStorage", "TypedStorage", "_TypedStorage"},
+    "torch.serialization": {"_get_layout"},
+    "torch.torch_version": {"TorchVersion"},
+    "torch._dynamo.decorators": {"_DimRange"},
+    "numpy": {"dtype", "ndarray", "matrix", "recarray"},
+    "numpy.core.multiarray": {"scalar", "_reconstruct"}, "numpy._core.multiarray": {"scalar", "_reconstruct"},
+    "numpy.core.numeric": {"_frombuffer"}, "numpy._core.numeric": {"_frombuffer"},
+    "numpy.ma.core": {"MaskedArray", "_mareconstruct"},
+    "builtins": {
+        "Ellipsis", "NoneType", "NotImplementedType", "bool", "bytearray", "bytes", "complex", "dict", "float",
+        "frozenset", "getattr", "int", "iter", "list", "object", "print", "range", "set", "slice", "str", "tuple",
+        "type", "unicode", "xrange", "long",
+    },
+    "copyreg": {"_reconstructor", "__newobj__", "__newobj_ex__"},
+    "collections": {"OrderedDict", "defaultdict", "deque", "Counter", "ChainMap", "UserDict", "UserList"},
+    "datetime": {"datetime", "date", "time", "timedelta", "timezone"},
+    "decimal": {"Decimal"}, "fractions": {"Fraction"}, "uuid": {"UUID", "SafeUUID"}, "argparse": {"Namespace"},
+    "functools": {"partial"}, "random": {"Random"}, "_random": {"Random"}, "time": {"struct_time"},
+    "types": {"SimpleNamespace", "MappingProxyType", "NoneType", "EllipsisType", "GenericAlias", "UnionType"},
+    "_codecs": {"encode"}, "codecs": {"encode"},
+    "io": {"BytesIO", "StringIO"}, "_io": {"BytesIO", "StringIO"},
+    "operator": {"itemgetter", "getitem"}, "_operator": {"itemgetter", "getitem"},
+    "signal": {"Signals"}, "platform": {"uname_result"}, "logging": {"Logger", "getLogger"},
+    "typing": {
+        "Any", "Callable", "ClassVar", "Dict", "FrozenSet", "Generic", "Iterable", "Iterator", "List", "Literal",
+        "Mapping", "NamedTuple", "Optional", "Sequence", "Set", "Tuple", "Type", "TypeVar", "Union",
+    },
+    "enum": {"Enum", "IntEnum", "Flag", "IntFlag", "StrEnum", "auto"},
+}
+PATHS = {"Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"}
+# Packages of classes and plain functions; a name in them must not be dotted.
+KNOWN_PACKAGES = (
+    "torch.nn", "torch.optim", "torch.ao.nn", "torch.ao.quantization", "torch.amp", "torch.cuda.amp",
+    "torch.distributions", "torch.utils.data", "torch.distributed.tensor", "torch.distributed._tensor",
+    "torch.distributed.fsdp", "torch.distributed.device_mesh", "torch.distributed.optim", "numpy.random",
+    "numpy.dtypes",
 )
+DANGEROUS_PACKAGES = {
+    "IPython", "cffi", "cloudpickle", "dill", "fabric", "fsspec", "httpx", "hydra", "invoke", "ipykernel", "joblib",
+    "jsonpickle", "numba", "paramiko", "pexpect", "pip", "pkg_resources", "plumbum", "requests", "setuptools", "sh",
+    "sympy", "trainvitals", "trainvitals_server", "urllib2", "urllib3", "httplib", "commands", "cPickle",
+}
+DANGEROUS_NAMES = {
+    "CodeType", "FileIO", "FunctionType", "LambdaType", "MethodType", "apply_along_axis", "attrgetter", "call",
+    "check_call", "check_output", "compile", "delattr", "dlopen", "eval", "exec", "execfile", "fromfile", "full_load",
+    "getattr", "getoutput", "globals", "import_module", "instantiate", "load", "load_library", "loads", "locals",
+    "methodcaller", "open", "open_code", "popen", "read_pickle", "run_string", "setattr", "spawn", "system",
+    "unsafe_load", "vars", "_load_from_bytes",
+}
+# fmt: on
+PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+GUARDED = sys.stdlib_module_names | {"torch", "numpy", "__builtin__", "copy_reg"}
+COMMON_WORDS = {"code", "types", "test", "enum", "token", "string", "select", "profile", "queue", "platform", "trace"}
 
 
 def is_dangerous(module: str, name: str) -> bool:
     """Whether naming `module.name` is a reason to refuse the file."""
-    if module in ("builtins", "__builtin__"):
-        return name not in SAFE_BUILTINS
-    if module in ("copyreg", "copy_reg"):
-        return name not in ("_reconstructor", "__newobj__", "__newobj_ex__")
+    root = module.partition(".")[0]
+    if root in GUARDED:
+        return not _is_known(PYTHON_2.get(module, module), name)
     parts = name.split(".")
-    roots = {module.partition(".")[0], *parts[:-1]}  # a dotted name may reach a module through another
-    if roots & DANGEROUS_MODULES or any(module == one or module.startswith(f"{one}.") for one in DANGEROUS_PREFIXES):
+    reached = set(parts[:-1]) & (sys.stdlib_module_names - COMMON_WORDS)  # a module through another
+    return root in DANGEROUS_PACKAGES or bool(reached) or not all(map(is_harmless, parts))
+
+
+def is_harmless(name: str) -> bool:
+    """Whether an attribute of this name of something unknown is let through."""
+    return name not in DANGEROUS_NAMES and not (name.startswith("__") and name.endswith("__"))
+
+
+def _is_known(module: str, name: str) -> bool:
+    if name in KNOWN.get(module, ()):
         return True
-    return any(part in DANGEROUS_NAMES or (part.startswith("__") and part.endswith("__")) for part in parts)
+    if module in ("pathlib", "pathlib._local"):
+        return name in PATHS
+    if module in ("torch._utils", "torch._tensor"):
+        return name.startswith("_rebuild_")
+    if module in ("torch", "numpy"):
+        return is_number(name) or (module == "torch" and name.endswith(("Storage", "Tensor")) and "." not in name)
+    if any(module == package or module.startswith(f"{package}.") for package in KNOWN_PACKAGES):
+        return "." not in name and is_harmless(name)
+    return False
+
+
+def is_number(name: str) -> bool:
+    """Whether this is a dtype or a scalar type by the look of it: float32, bfloat16, uint8, quint4x2, bits8, bool_."""
+    letters = name.rstrip("_").rstrip("0123456789").partition("_")[0]
+    stems = ("float", "bfloat", "complex", "int", "uint", "qint", "quint", "bits", "bool", "str", "bytes", "datetime")
+    return name.isidentifier() and letters.rstrip("0123456789x").startswith(stems) and "." not in name

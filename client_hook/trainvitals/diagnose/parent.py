@@ -53,6 +53,8 @@ def _target(checkpoint: Checkpoint, file: Path, staging: Path | None) -> Path:
 
 
 def _staging(checkpoint: Checkpoint) -> Path:
+    if checkpoint.fixed.exists() and not checkpoint.fixed.is_dir():
+        raise RefusedError(f"{checkpoint.fixed.name}: expected no file of that name beside it, there is one")
     folder = checkpoint.fixed.with_name(f".{checkpoint.fixed.name}.{os.getpid()}.tmp")
     try:
         folder.mkdir()

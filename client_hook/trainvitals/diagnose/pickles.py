@@ -6,13 +6,15 @@ only note down what they are given.
 """
 
 import io
+import math
 import pickle
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainvitals.diagnose.globals import is_dangerous
-from trainvitals.diagnose.report import RefusedError
+from trainvitals.diagnose.globals import is_dangerous, is_harmless, is_number
+from trainvitals.diagnose.report import RefusedError, plain
 
 # torch's storage classes by the dtype they hold; newer files name UntypedStorage and give the dtype beside it.
 STORAGES = {
@@ -30,18 +32,27 @@ STORAGES = {
     "BoolStorage": "bool",
     "UntypedStorage": "uint8",
 }
+MAX_DIMENSIONS = 64  # numpy's own limit, and more than anybody has
+LARGEST = 1 << 58  # elements: their bytes still fit an int64
 QUANTISED = {"QInt8Storage", "QUInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage"}
 
 
+class Sealed:
+    """What the unpickler made of checked values; a pickle may not change it afterwards."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise RefusedError("expected a pickle that leaves tensors as they are, got one that changes them")
+
+
 @dataclass(frozen=True)
-class Dtype:
+class Dtype(Sealed):
     """`torch.float32` and its kin, by name."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Storage:
+class Storage(Sealed):
     """A record of the file: its key, and how many elements of which dtype the pickle says it holds."""
 
     key: str
@@ -50,7 +61,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class Tensor(Sealed):
     """A view of a storage; `offset` and `stride` in elements. `dtype` is the view's own."""
 
     storage: Storage
@@ -61,7 +72,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Unjudged:
+class Unjudged(Sealed):
     """A tensor whose numbers cannot be read here, and why."""
 
     why: str
@@ -73,18 +84,20 @@ class Placeholder:
 
     origin = ""
 
-    def __new__(cls, *_: Any, **__: Any) -> "Placeholder":
+    def __new__(cls, *args: Any, **named: Any) -> "Placeholder":
         """As pickles make objects: with arguments or without."""
-        return object.__new__(cls)
+        made = object.__new__(cls)
+        made.__dict__.update(held=[*args, *named.values()], entries={})
+        return made
 
-    def __init__(self, *args: Any, **named: Any) -> None:
-        self.__dict__["held"] = [*args, *named.values()]
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """The arguments are held already."""
 
     def __setstate__(self, state: Any) -> None:
         self._hold(state)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._hold({key: value})
+        self.__dict__["entries"][key] = value
 
     def append(self, value: Any) -> None:
         """As a list."""
@@ -99,7 +112,7 @@ class Placeholder:
         self._hold(value)
 
     def _hold(self, value: Any) -> None:
-        self.__dict__.setdefault("held", []).append(value)
+        self.__dict__["held"].append(value)
 
 
 class InertDict(dict[Any, Any]):
@@ -122,7 +135,7 @@ class Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What a global stands for. Raises `RefusedError` for a dangerous one."""
-        full = f"{module}.{name}"
+        full = plain(f"{module}.{name}")
         if full in FUNCTIONS:
             return FUNCTIONS[full]
         if is_dangerous(module, name):
@@ -131,7 +144,7 @@ class Reader(pickle.Unpickler):
             return Dtype(STORAGES[name])
         if module in ("torch", "torch.storage") and name in QUANTISED:
             return Dtype("quantised")
-        if module == "torch" and name in ITEM_BYTES:
+        if module == "torch" and is_number(name):
             return Dtype(name)
         return self._placeholder(module, full)
 
@@ -162,15 +175,25 @@ def _tensor_v3(storage: Any, offset: Any, shape: Any, stride: Any, _: Any, __: A
 def _view(storage: Any, dtype: str, offset: Any, shape: Any, stride: Any) -> Tensor | Unjudged:
     sizes, strides = tuple(shape), tuple(stride)
     numbers = (offset, *sizes, *strides)
-    if not isinstance(storage, Storage) or len(sizes) != len(strides):
-        raise RefusedError("expected a tensor to have a storage, and a stride for each dimension")
-    if not all(isinstance(number, int) and 0 <= number < 1 << 62 for number in numbers):
-        raise RefusedError(f"expected whole numbers as a tensor's offset, shape and stride, got {str(numbers)[:80]}")
-    if dtype == "quantised":
-        return Unjudged("quantised")
+    if not isinstance(storage, Storage) or len(sizes) != len(strides) or len(sizes) > MAX_DIMENSIONS:
+        raise RefusedError(f"expected a tensor with a storage, and a stride for each of at most {MAX_DIMENSIONS} sizes")
+    if not all(isinstance(number, int) and 0 <= number < LARGEST for number in numbers):
+        raise RefusedError("expected whole numbers within bounds as a tensor's offset, shape and stride")
+    if math.prod(sizes) >= LARGEST:
+        raise RefusedError(f"expected a tensor of fewer than {LARGEST:,} elements, got more")
     if dtype not in ITEM_BYTES:
-        raise RefusedError(f"expected a tensor of a known dtype, got {dtype or 'none'!r}")
+        return Unjudged(dtype or "of an unknown type")
     return Tensor(storage, dtype, offset, sizes, strides)
+
+
+def _attribute(owner: Any, name: Any, *_: Any) -> Any:
+    """`getattr`, by which older protocols name what is defined within a class."""
+    is_unknown = isinstance(owner, Placeholder) or (isinstance(owner, type) and issubclass(owner, Placeholder))
+    if not is_unknown or not isinstance(name, str) or not is_harmless(name) or name in sys.stdlib_module_names:
+        raise RefusedError(
+            "its pickle looks an attribute up with getattr, which can run code; nothing of it was loaded"
+        )
+    return type("Placeholder", (Placeholder,), {"origin": f"{owner.origin}.{plain(name)}"})
 
 
 def _inner(tensor: Any = None, *_: Any) -> Any:
@@ -180,7 +203,7 @@ def _inner(tensor: Any = None, *_: Any) -> Any:
 
 def _from_type(function: Any, _: Any, args: Any, *__: Any) -> Any:
     """`_rebuild_from_type_v2`: a tensor subclass around one of our functions."""
-    return function(*args) if function in FUNCTIONS.values() and isinstance(args, tuple) else function
+    return function(*args) if isinstance(function, Function) and isinstance(args, tuple) else function
 
 
 def _sparse(*_: Any) -> Any:
@@ -191,7 +214,22 @@ def _unjudged(why: str) -> Callable[..., Unjudged]:
     return lambda *_: Unjudged(why)
 
 
-FUNCTIONS: dict[str, Any] = {
+class Function(Sealed):
+    """One of the functions a pickle may call, without a place for a pickle to change it."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *args: Any) -> Any:
+        """As a pickle's REDUCE calls it."""
+        return self._call(*args)
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "builtins.getattr": _attribute,
+    "__builtin__.getattr": _attribute,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_v3,
@@ -203,10 +241,13 @@ FUNCTIONS: dict[str, Any] = {
     "torch._utils._rebuild_sparse_csr_tensor": _sparse,
     "torch._utils._rebuild_qtensor": _unjudged("quantised"),
     "torch._utils._rebuild_meta_tensor_no_storage": _unjudged("on the meta device"),
-    "collections.OrderedDict": InertDict,
-    "collections.defaultdict": InertDict,
     "torch.serialization._get_layout": lambda name=None: name,
     "torch.Size": lambda sizes=(): tuple(sizes),
+}
+FUNCTIONS: dict[str, Any] = {
+    **{name: Function(call) for name, call in CALLS.items()},
+    "collections.OrderedDict": InertDict,
+    "collections.defaultdict": InertDict,
 }
 
 ITEM_BYTES = {

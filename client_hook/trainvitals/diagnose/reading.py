@@ -7,12 +7,14 @@ from typing import Any
 
 from trainvitals.diagnose import safetensors
 from trainvitals.diagnose.archive import Archive
-from trainvitals.diagnose.grouping import group_of, name_of
+from trainvitals.diagnose.grouping import STATISTICS, group_of, name_of
 from trainvitals.diagnose.pickles import Placeholder, Tensor, Unjudged, unpickle
-from trainvitals.diagnose.report import Group, RefusedError
+from trainvitals.diagnose.report import Group, RefusedError, plain
 from trainvitals.diagnose.tensors import Place, place_of
 
-MAX_THINGS = 5_000_000  # objects looked through in one pickle
+MAX_THINGS = 5_000_000  # containers looked through in one pickle
+MAX_DEPTH = 256
+LOOKED_INTO = (Mapping, list, tuple, set, frozenset, Placeholder, Tensor, Unjudged)
 ZIP, OLD = b"PK\x03\x04", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 
 
@@ -57,7 +59,7 @@ def read(path: Path, file: Any) -> Contents:
             "expected a zip file of torch.save, got the format from before torch 1.6; load and save it again"
         )
     if path.suffix == ".safetensors" or head[8:9] == b"{":
-        named = [((name,), place) for name, place in safetensors.places(path)]
+        named = [((plain(name),), place) for name, place in safetensors.places(path)]
         return Contents([Named(p, name_of(p, True), group_of(p, True), place) for p, place in named])
     raise RefusedError("expected a checkpoint of torch.save or a safetensors file, got neither")
 
@@ -70,46 +72,67 @@ def _read_archive(archive: Archive) -> Contents:
     for path, found in _walk(root, prefix):
         whole = path or ("tensor",)
         if isinstance(found, Unjudged):
-            contents.unjudged.append(f"{name_of(whole, bare)} ({found.why})")
+            if group_of(whole, bare) != "other":
+                contents.unjudged.append(f"{name_of(whole, bare)} ({found.why})")
             continue
         record = f"data/{found.storage.key}"
         if record not in archive.records:
             raise RefusedError(f"expected a record {record[:80]!r} for {name_of(whole, bare)[:80]!r}, found none")
         at = archive.records[record]
         place = place_of(found, at.start, at.size, archive.order)
-        contents.tensors.append(Named(whole, name_of(whole, bare), group_of(whole, bare), place, record))
+        group = group_of(whole, bare, is_scalar=not found.shape)
+        contents.tensors.append(Named(whole, name_of(whole, bare), group, place, record))
     return contents
 
 
 def _is_state_dict(root: Any) -> bool:
-    """Whether the file is one state dict: tensors by name, and nothing deeper."""
+    """Whether the file is one state dict, whatever else it holds beside the tensors; or nothing but tensors."""
+    if isinstance(root, list | tuple | set):
+        return any(isinstance(value, Tensor) for value in root)
     if not isinstance(root, Mapping):
         return isinstance(root, Tensor)
-    values = list(root.values())
-    deeper = any(isinstance(value, Mapping | list | tuple | Placeholder) for value in values)
-    return not deeper and any(isinstance(value, Tensor) for value in values)
+    tensors = [str(key) for key, value in root.items() if isinstance(value, Tensor)]
+    if any("." in key or key.endswith(("weight", "bias", *STATISTICS)) for key in tensors):
+        return True
+    return bool(tensors) and not any(_inner(value) for value in root.values())
 
 
 def _walk(root: Any, prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Tensor | Unjudged]]:
     """Every tensor in what a pickle built, in its order, each container once; no recursion, so depth does no harm."""
     waiting: list[tuple[tuple[str, ...], Any]] = [(prefix, root)]
     seen: dict[int, Any] = {}
-    looked = 0
     while waiting:
         path, thing = waiting.pop()
-        looked += 1
-        if looked > MAX_THINGS:
-            raise RefusedError(f"expected at most {MAX_THINGS:,} objects in its pickle, got more")
         if isinstance(thing, Tensor | Unjudged):
             yield path, thing
-        elif (inner := _inner(thing)) and id(thing) not in seen and len(path) < 64:
-            seen[id(thing)] = thing
-            waiting += [((*path, str(name)[:1000]), value) for name, value in reversed(inner)]
+            continue
+        if id(thing) in seen:
+            continue
+        seen[id(thing)] = thing
+        if len(path) > MAX_DEPTH or len(seen) > MAX_THINGS:
+            raise RefusedError(f"expected at most {MAX_THINGS:,} containers nested {MAX_DEPTH} deep, got more")
+        if isinstance(thing, Placeholder) and thing.origin.endswith(".multiarray._reconstruct"):
+            yield path, Unjudged("a numpy array")
+        inner = [(name, value) for name, value in _inner(thing) if isinstance(value, LOOKED_INTO)]
+        waiting += [((*path, _name(name)), value) for name, value in reversed(inner)]
 
 
 def _inner(thing: Any) -> list[tuple[Any, Any]]:
+    """What a container holds, by name; of a placeholder the state it was given, as if it were its own."""
     if isinstance(thing, Mapping):
         return list(thing.items())
     if isinstance(thing, list | tuple | set | frozenset):
         return list(enumerate(thing))
-    return list(enumerate(getattr(thing, "held", ()))) if isinstance(thing, Placeholder) else []
+    if not isinstance(thing, Placeholder):
+        return []
+    named = list(thing.__dict__["entries"].items())
+    for i, value in enumerate(thing.__dict__["held"]):
+        named += value.items() if isinstance(value, Mapping) else [(i, value)]
+    return named
+
+
+def _name(key: Any) -> str:
+    """A key as part of a name; what is neither text nor a number of ordinary size is named by its type."""
+    if isinstance(key, str):
+        return plain(key[:1000])
+    return str(key) if isinstance(key, int) and abs(key) < 1 << 63 else type(key).__name__

@@ -95,5 +95,10 @@ class Refused(msgspec.Struct, tag="refused"):
 Message = Progress | Found | Refused
 
 
+def plain(text: str) -> str:
+    """The text as UTF-8 can hold it: lone surrogates are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class RefusedError(Exception):
     """The file is not read; the message says why, in one line without its name."""

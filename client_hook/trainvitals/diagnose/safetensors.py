@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from trainvitals.diagnose.pickles import ITEM_BYTES
+from trainvitals.diagnose.pickles import ITEM_BYTES, MAX_DIMENSIONS
 from trainvitals.diagnose.report import RefusedError
 from trainvitals.diagnose.tensors import Place
 
@@ -52,10 +52,12 @@ def _parse(text: bytes) -> dict[str, Any]:
 
 def _place(name: str, entry: Any, base: int, size: int) -> Place:
     try:
-        dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+        dtype, shape = DTYPES.get(entry["dtype"], f"safetensors {entry['dtype']}"), tuple(entry["shape"])
         begin, end = entry["data_offsets"]
         numbers = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
-        if not numbers or math.prod(shape) * ITEM_BYTES[dtype] != end - begin or base + end > size:
+        if not numbers or len(shape) > MAX_DIMENSIONS or base + end > size:
+            raise ValueError
+        if dtype in ITEM_BYTES and math.prod(shape) * ITEM_BYTES[dtype] != end - begin:
             raise ValueError
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(

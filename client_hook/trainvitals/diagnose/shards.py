@@ -45,7 +45,7 @@ def _in_folder(folder: Path) -> Checkpoint:
     if (folder / ".metadata").exists():
         how = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE"
         raise RefusedError(f"a distributed checkpoint; make a file of it first: {how}")
-    indexes = sorted(folder.glob(f"*{INDEX}"))
+    indexes = sorted(index for index in folder.glob(f"*{INDEX}") if index.is_file())
     listed = [file for index in indexes for file in _indexed(index)]
     others = [file for pattern in PATTERNS for file in sorted(folder.glob(pattern)) if file.is_file()]
     files = list(dict.fromkeys([*listed, *others]))
@@ -62,6 +62,8 @@ def _indexed(index: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RefusedError(f"{index.name}: expected an index with a weight_map of names to files") from error
+    if not names:
+        raise RefusedError(f"{index.name}: expected an index that names files, got an empty one")
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not (index.parent / name).is_file():
             raise RefusedError(f"{index.name}: expected names of files beside it, got {str(name)[:80]!r}")

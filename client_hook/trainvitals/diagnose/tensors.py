@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -42,7 +42,7 @@ class Place:
 
 def place_of(tensor: Tensor, start: int, size: int, order: str) -> Place:
     """Where a tensor's numbers lie, given its record. Raises `RefusedError` where it reaches beyond it."""
-    stored = tensor.storage.elements * ITEM_BYTES.get(tensor.storage.dtype, 1)
+    stored = tensor.storage.elements * ITEM_BYTES.get(tensor.storage.dtype, 1)  # of an untyped one: bytes
     if stored > size:
         raise RefusedError(f"record {tensor.storage.key!r}: expected {stored:,} bytes, got {size:,}")
     reach = 0 if 0 in tensor.shape else 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True))
@@ -53,16 +53,19 @@ def place_of(tensor: Tensor, start: int, size: int, order: str) -> Place:
 
 def judge(file: BinaryIO, place: Place, issue: Issue, negative: bool) -> None:
     """Fill `issue` with what is wrong in the tensor; `negative` values count where it is a variance."""
-    for begin, values in pieces(file, place):
+    shape = tuple(1 if step == 0 else size for size, step in zip(place.shape, place.stride, strict=True))
+    once = replace(place, shape=shape) if place.elements else place  # an expanded dimension repeats the same elements
+    times = place.elements // max(once.elements, 1)
+    for begin, values in pieces(file, once):
         wrong = _Wrong(values, place.dtype, negative)
         if wrong.any:
             if not issue.count:
                 flat = begin + wrong.first
-                issue.first = [int(i) for i in np.unravel_index(flat, place.shape)] if place.shape else []
-            issue.nan += wrong.nan
-            issue.posinf += wrong.posinf
-            issue.neginf += wrong.neginf
-            issue.negative += wrong.negative
+                issue.first = [int(i) for i in np.unravel_index(flat, shape)] if shape else []
+            issue.nan += wrong.nan * times
+            issue.posinf += wrong.posinf * times
+            issue.neginf += wrong.neginf * times
+            issue.negative += wrong.negative * times
 
 
 def pieces(file: BinaryIO, place: Place) -> Iterator[tuple[int, Array]]:

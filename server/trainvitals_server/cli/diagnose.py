@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     bar = Bar()
     try:
         report = diagnose(path, options.fix, bar.show)
-    except RefusedError as refused:
+    except (RefusedError, OSError, ValueError) as refused:  # a name too long, a folder that cannot be written
         raise Failure(f"{safe(path)}: refused: {safe(refused)}", code=REFUSED) from refused
     except CrashedError as crashed:
         raise Failure(f"{safe(path)}: {crashed}", code=CRASHED) from crashed

@@ -15,6 +15,10 @@ from loops import small_net
 from trainvitals.diagnose.parent import diagnose
 
 
+class Named(dict[str, torch.Tensor]):
+    """A dictionary of the user's."""
+
+
 def records(path: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
@@ -106,6 +110,15 @@ def test_statistics_that_are_views_are_repaired_where_they_lie(tmp_path: Path) -
     assert fixed["bn.running_mean"].tolist() == [5, 0, 5, 5]
     assert fixed["bn.running_var"].tolist() == [5, 1, 5, 5]
     assert fixed["neighbours"].tolist() == [5, float("inf"), 5, 5]
+
+
+def test_mean_and_variance_are_paired_in_any_container(tmp_path: Path) -> None:
+    """A dictionary class of the user's, whose entries a pickle sets one by one."""
+    state = Named({"bn.running_mean": torch.tensor([1.0, float("nan")]), "bn.running_var": torch.tensor([5.0, 6.0])})
+    torch.save({"model": state}, tmp_path / "x.pth")
+    assert diagnose(tmp_path / "x.pth", fix=True).repaired == ["bn.running_mean"]
+    fixed = torch.load(tmp_path / "x_FIXED.pth", weights_only=False)["model"]
+    assert (fixed["bn.running_mean"].tolist(), fixed["bn.running_var"].tolist()) == ([1, 0], [5, 1])
 
 
 def test_safetensors_are_repaired_in_place_of_their_bytes(tmp_path: Path) -> None:

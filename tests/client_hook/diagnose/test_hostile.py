@@ -76,6 +76,15 @@ def test_a_pickle_that_would_run_a_command_is_refused_by_name(tmp_path: Path, fi
         (b"csubprocess\nPopen\n.", "subprocess.Popen"),
         (b"cmymod\n__globals__\n.", "mymod.__globals__"),
         (b"ctorch.hub\nload\n.", "torch.hub.load"),
+        (b"ctorch.storage\n_load_from_bytes\n.", "torch.storage._load_from_bytes"),
+        (b"ctorch.utils.collect_env\nrun\n.", "torch.utils.collect_env.run"),
+        (b"cdataclasses\n_create_fn\n.", "dataclasses._create_fn"),
+        (b"c_xxsubinterpreters\nrun_string\n.", "_xxsubinterpreters.run_string"),
+        (b"ctorch.nn.modules.os\n__dict__\n.", "torch.nn.modules.os.__dict__"),
+        (b"cnumpy\nmemmap\n.", "numpy.memmap"),
+        (b"clogging\nFileHandler\n.", "logging.FileHandler"),
+        (b"cyaml\nunsafe_load\n.", "yaml.unsafe_load"),
+        (b"\x80\x04\x8c\x07pathlib\x8c\x0bPath.unlink\x93.", "pathlib.Path.unlink"),
     ],
 )
 def test_ways_to_run_code_are_known_by_name(tmp_path: Path, data: bytes, named: str) -> None:
@@ -92,11 +101,52 @@ def test_ways_to_run_code_are_known_by_name(tmp_path: Path, data: bytes, named: 
         ("numpy.random._pickle", "__randomstate_ctor"),
         ("copyreg", "_reconstructor"),
         ("user.models.profile", "Profile"),
+        ("numpy", "float64"),
+        ("numpy._core.multiarray", "scalar"),
+        ("torch", "bfloat16"),
+        ("torch", "FloatStorage"),
+        ("torch.nn.modules.conv", "Conv2d"),
+        ("torch.optim.lr_scheduler", "CosineAnnealingLR"),
+        ("collections", "deque"),
+        ("datetime", "datetime"),
+        ("functools", "partial"),
     ],
 )
 def test_types_of_real_checkpoints_are_not_dangerous(module: str, name: str) -> None:
     """They are placeholders."""
     assert not is_dangerous(module, name)
+
+
+def test_attributes_of_anything_but_placeholders_are_not_looked_up(tmp_path: Path) -> None:
+    """`getattr` names what is defined within a class of the user's, and nothing else."""
+    nested = b"c__builtin__\ngetattr\n(cmymod\nOuter\nS'Inner'\ntR."
+    assert diagnose(with_pickle(tmp_path, nested)).exit_code == 0
+    for owner, name in (("mymod\nOuter", "__globals__"), ("mymod\nOuter", "os"), ("torch\nSize", "x")):
+        data = f"c__builtin__\ngetattr\n(c{owner}\nS'{name}'\ntR.".encode()
+        with pytest.raises(RefusedError, match="getattr"):
+            diagnose(with_pickle(tmp_path, data))
+
+
+def test_a_pickle_cannot_change_what_was_checked(tmp_path: Path) -> None:
+    """A tensor's place in the file, after its bounds were looked at."""
+    storage = b"(S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI8\ntQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"I0\n(I4\nt(I1\ntI00\n(dtR"
+    data = b"(dS'bn.running_var'\n" + tensor + b"(dS'offset'\nI-20\nsbs."
+    with pytest.raises(RefusedError, match="leaves tensors as they are"):
+        diagnose(with_pickle(tmp_path, data), fix=True)
+    function = b"ctorch._utils\n_rebuild_tensor_v2\n(dS'x'\nI1\nsb."
+    with pytest.raises(RefusedError, match="expected a pickle"):
+        diagnose(with_pickle(tmp_path, function))
+
+
+def test_a_folder_with_odd_things_under_an_indexs_name_is_no_trap(tmp_path: Path) -> None:
+    """A named pipe would never end."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    os.mkfifo(folder / "x.index.json")
+    (folder / "y.index.json").mkdir()
+    with pytest.raises(RefusedError, match="found none"):
+        diagnose(folder)
 
 
 @pytest.mark.parametrize(
@@ -120,11 +170,12 @@ def test_a_broken_pickle_is_refused(tmp_path: Path, data: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_pickle_nested_a_million_deep_does_no_harm(tmp_path: Path) -> None:
-    """Nobody recurses into it."""
+def test_a_pickle_nested_a_million_deep_is_refused(tmp_path: Path) -> None:
+    """Nobody recurses into it; what lies deeper than any checkpoint is not passed over in silence."""
     depth = 1_000_000
     path = with_pickle(tmp_path, b"]" * depth + b"a" * (depth - 1) + b".")
-    assert diagnose(path).groups == {}
+    with pytest.raises(RefusedError, match="nested 256 deep"):
+        diagnose(path)
 
 
 ZIPS: dict[str, Callable[[Path], Any]] = {

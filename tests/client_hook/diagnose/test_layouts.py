@@ -6,7 +6,7 @@ import enum
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -133,8 +133,61 @@ def test_what_real_checkpoints_hold_beside_tensors_is_no_obstacle(tmp_path: Path
 def test_a_whole_module_is_looked_through(tmp_path: Path) -> None:
     """torch.save(model): its tensors lie in placeholders."""
     torch.save(broken_net(), tmp_path / "x.pth")
-    issues = diagnose(tmp_path / "x.pth").issues
-    assert [issue.group for issue in issues] == ["statistics", "statistics"]
+    assert keys(diagnose(tmp_path / "x.pth").issues) == KEYS
+
+
+class Pair(NamedTuple):
+    """Of the user's."""
+
+    model: dict[str, torch.Tensor]
+    step: int
+
+
+class Named(dict[str, torch.Tensor]):
+    """A dictionary of the user's."""
+
+
+HIDING: dict[str, Callable[[Any], Any]] = {
+    "beside a dictionary": lambda state: {**state, "config": {}, "best": np.float32(1)},
+    "in a list": lambda state: list(state.values()),
+    "in a named tuple": lambda state: {"model": Pair(state, 1)},
+    "in a dictionary of the user's": lambda state: {"model": Named(state)},
+    "under another name": lambda state: {"loss": state, "epoch": 1},
+    "deep": lambda state: {"a": {"b": [{"c": {"d": state}}]}},
+}
+
+
+@pytest.mark.parametrize("hide", HIDING.values(), ids=HIDING)
+def test_weights_are_judged_wherever_they_lie(tmp_path: Path, hide: Callable[[Any], Any]) -> None:
+    """A file that was not understood is never called healthy."""
+    state = {"conv.weight": torch.tensor([1.0, float("nan")])}
+    torch.save(hide(state), tmp_path / "x.pth")
+    assert diagnose(tmp_path / "x.pth").exit_code == 2
+
+
+def test_measurements_are_not_weights(tmp_path: Path) -> None:
+    """Callbacks keep scores, the best of which begins at minus infinity."""
+    state = {
+        "state_dict": small_net().state_dict(),
+        "early_stopping": {"best_score": torch.tensor(float("-inf"))},
+        "mine": {"best": torch.tensor(float("inf"))},
+    }
+    torch.save(state, tmp_path / "2026-01-01T10:00:00...pt")
+    assert diagnose(tmp_path / "2026-01-01T10:00:00...pt").exit_code == 0
+
+
+def test_arrays_that_are_not_judged_are_said(tmp_path: Path) -> None:
+    """numpy's, where they could be weights."""
+    state = {"model": {"w": np.array([np.nan])}, "rng": np.random.get_state(), "net": small_net().state_dict()}
+    torch.save(state, tmp_path / "x.pth")
+    assert diagnose(tmp_path / "x.pth").unjudged == ["w (a numpy array)"]
+
+
+def test_names_that_are_no_text_are_no_obstacle(tmp_path: Path) -> None:
+    """Huge numbers, tuples, lone surrogates."""
+    state = {"model": {10**5000: torch.ones(1), (1, 2): torch.ones(1), "\ud800.w": torch.tensor([float("nan")])}}
+    torch.save(state, tmp_path / "x.pth")
+    assert keys(diagnose(tmp_path / "x.pth").issues) == ["\\ud800.w"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float32])
@@ -221,7 +274,7 @@ def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("weight_map", "said"),
-    [({"a": "../a.bin"}, "got '../a.bin'"), ({"a": "gone.bin"}, "got 'gone.bin'"), (3, "a weight_map")],
+    [({"a": "../a.bin"}, "got '../a.bin'"), ({"a": "gone.bin"}, "got 'gone.bin'"), (3, "a weight_map"), ({}, "empty")],
 )
 def test_an_index_names_files_beside_it_only(tmp_path: Path, weight_map: Any, said: str) -> None:
     """No path, no file that is not there."""

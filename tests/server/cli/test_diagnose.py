@@ -71,9 +71,10 @@ def test_a_refusal_and_a_wrong_command_line_are_3(tmp_path: Path, capsys: pytest
     """2 would say that weights are corrupt."""
     assert main(["diagnose", str(tmp_path / "gone.pth")]) == 3
     assert main(["diagnose", str(tmp_path / "gone.pth"), "--fxi"]) == 3
+    assert main(["diagnose", "x" * 300]) == 3
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"trainvitals: {tmp_path / 'gone.pth'}: refused: expected a checkpoint, found no such file"
-    assert len(lines) == 2
+    assert len(lines) == 3
 
 
 def test_a_crashed_reader_is_4(
