@@ -18,13 +18,15 @@ KNOWN = {
     "torch.storage": {"UntypedStorage", "TypedStorage", "_TypedStorage"},
     "torch.serialization": {"_get_layout"},
     "torch.torch_version": {"TorchVersion"},
-    "torch._dynamo.decorators": {"_DimRange"},
+    "torch._dynamo.decorators": {"_DimRange"}, "torch._C": {"Generator"}, "torch.utils.hooks": {"RemovableHandle"},
+    "torch.nested._internal.nested_tensor": {"NestedTensor", "_rebuild_njt"}, "torch.masked.maskedtensor.core": {"MaskedTensor"},
     "numpy": {"dtype", "ndarray", "matrix", "recarray"},
     "numpy.core.multiarray": {"scalar", "_reconstruct"}, "numpy._core.multiarray": {"scalar", "_reconstruct"},
     "numpy.core.numeric": {"_frombuffer"}, "numpy._core.numeric": {"_frombuffer"},
-    "numpy.ma.core": {"MaskedArray", "_mareconstruct"},
+    "numpy.ma": {"MaskedArray"}, "numpy.ma.core": {"MaskedArray", "_mareconstruct"},
     "builtins": {
-        "Ellipsis", "NoneType", "NotImplementedType", "bool", "bytearray", "bytes", "complex", "dict", "float",
+        "Ellipsis", "NotImplemented", "NoneType", "NotImplementedType", "bool", "bytearray", "bytes", "complex", "dict",
+        "float",
         "frozenset", "getattr", "int", "iter", "list", "object", "print", "range", "set", "slice", "str", "tuple",
         "type", "unicode", "xrange", "long",
     },
@@ -32,6 +34,7 @@ KNOWN = {
     "collections": {"OrderedDict", "defaultdict", "deque", "Counter", "ChainMap", "UserDict", "UserList"},
     "datetime": {"datetime", "date", "time", "timedelta", "timezone"},
     "decimal": {"Decimal"}, "fractions": {"Fraction"}, "uuid": {"UUID", "SafeUUID"}, "argparse": {"Namespace"},
+    "itertools": {"count"}, "re": {"_compile"},
     "functools": {"partial"}, "random": {"Random"}, "_random": {"Random"}, "time": {"struct_time"},
     "types": {"SimpleNamespace", "MappingProxyType", "NoneType", "EllipsisType", "GenericAlias", "UnionType"},
     "_codecs": {"encode"}, "codecs": {"encode"},
@@ -47,7 +50,7 @@ KNOWN = {
 PATHS = {"Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"}
 # Packages of classes and plain functions; a name in them must not be dotted.
 KNOWN_PACKAGES = (
-    "torch.nn", "torch.optim", "torch.ao.nn", "torch.ao.quantization", "torch.amp", "torch.cuda.amp",
+    "torch.nn", "torch._C._nn", "torch.optim", "torch.ao.nn", "torch.ao.quantization", "torch.amp", "torch.cuda.amp",
     "torch.distributions", "torch.utils.data", "torch.distributed.tensor", "torch.distributed._tensor",
     "torch.distributed.fsdp", "torch.distributed.device_mesh", "torch.distributed.optim", "numpy.random",
     "numpy.dtypes",
@@ -101,6 +104,5 @@ def _is_known(module: str, name: str) -> bool:
 
 def is_number(name: str) -> bool:
     """Whether this is a dtype or a scalar type by the look of it: float32, bfloat16, uint8, quint4x2, bits8, bool_."""
-    letters = name.rstrip("_").rstrip("0123456789").partition("_")[0]
-    stems = ("float", "bfloat", "complex", "int", "uint", "qint", "quint", "bits", "bool", "str", "bytes", "datetime")
-    return name.isidentifier() and letters.rstrip("0123456789x").startswith(stems) and "." not in name
+    stems = ("float", "bfloat", "complex", "int", "uint", "qint", "quint", "bits", "bool", "str_", "bytes", "datetime")
+    return name.isidentifier() and name.startswith(stems)

@@ -25,7 +25,9 @@ def group_of(path: Path, bare: bool, is_scalar: bool = False) -> Group:
         return "statistics"
     if not bare and (len(path) == 1 or (lower[0] in OTHERS and "." not in path[-1])):
         return "other"  # beside the model, such as a metric
-    if is_scalar and (leaf.startswith("best") or leaf.endswith(("score", "loss", "metric", "monitor"))):
+    if is_scalar and (
+        any(name.startswith("best") for name in lower) or leaf.endswith(("score", "loss", "metric", "monitor"))
+    ):
         return "other"
     if any(name in COPIES or name.startswith(("ema_", "swa_")) for name in lower[:-1]):
         return "ema"

@@ -240,6 +240,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_sparse_tensor": _sparse,
     "torch._utils._rebuild_sparse_csr_tensor": _sparse,
     "torch._utils._rebuild_qtensor": _unjudged("quantised"),
+    "torch.nested._internal.nested_tensor._rebuild_njt": _unjudged("nested"),
     "torch._utils._rebuild_meta_tensor_no_storage": _unjudged("on the meta device"),
     "torch.serialization._get_layout": lambda name=None: name,
     "torch.Size": lambda sizes=(): tuple(sizes),

@@ -89,6 +89,8 @@ def _is_state_dict(root: Any) -> bool:
     """Whether the file is one state dict, whatever else it holds beside the tensors; or nothing but tensors."""
     if isinstance(root, list | tuple | set):
         return any(isinstance(value, Tensor) for value in root)
+    if isinstance(root, Placeholder):
+        root = dict(_inner(root))
     if not isinstance(root, Mapping):
         return isinstance(root, Tensor)
     tensors = [str(key) for key, value in root.items() if isinstance(value, Tensor)]

@@ -120,9 +120,9 @@ def verdict(report: Report, path: Path) -> str:
         groups = " and ".join(sorted({issue.group for issue in report.serious}))
         best = path.with_name(f"{path.stem.removesuffix('_FIXED')}_best{path.suffix}")
         other = f"use {safe(best)}" if best.is_file() and best != path else "revert to an earlier checkpoint"
-        still = "still " if report.fixed else ""
+        still = ", and still there" if report.fixed else ""
         return (
-            f"CORRUPTED {groups.upper()}: this is more serious, and {still}there. Repairing statistics does not bring "
+            f"CORRUPTED {groups.upper()}: this is more serious{still}. Repairing statistics does not bring "
             f"them back; {other}."
         )
     if report.issues and report.fixed is None:

@@ -153,6 +153,7 @@ HIDING: dict[str, Callable[[Any], Any]] = {
     "in a named tuple": lambda state: {"model": Pair(state, 1)},
     "in a dictionary of the user's": lambda state: {"model": Named(state)},
     "under another name": lambda state: {"loss": state, "epoch": 1},
+    "as a dictionary of the user's": Named,
     "deep": lambda state: {"a": {"b": [{"c": {"d": state}}]}},
 }
 
