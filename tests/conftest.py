@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# The cores are shared by trainer, server and browser, and OpenMP's threads spin while they wait for each other: on a
+# busy machine a run of 240 steps, usually 20 s, once took over 180. Before torch is imported, and for child processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("shared machine", deadline=None)  # a slow moment of the machine is no failure
 settings.load_profile("shared machine")
 

@@ -39,7 +39,7 @@ class Example:
 
     def finish(self) -> dict[str, Any]:
         """What the trainer itself saw, after its end."""
-        assert self.process.wait(180) == 0
+        assert self.process.wait(300) == 0
         diary: dict[str, Any] = json.loads(self._diary.read_text())
         return diary
 
