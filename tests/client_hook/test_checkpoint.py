@@ -86,3 +86,12 @@ def test_random_states_come_back() -> None:
     drawn = torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
     restore_rng_state(state)
     assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == drawn
+
+
+def test_an_attention_mask_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    """Minus infinity is at home in one; a NaN is not."""
+    state = {"model": {"attn.mask": torch.full((3, 3), float("-inf")).triu(1), "attn.weight": torch.ones(2)}}
+    assert trainvitals.save_checkpoint(tmp_path / "x.pth", state).exists()
+    state["model"]["attn.mask"][0, 0] = float("nan")
+    with pytest.raises(trainvitals.CorruptModelError, match=r"attn\.mask"):
+        trainvitals.save_checkpoint(tmp_path / "x.pth", state)

@@ -90,6 +90,8 @@ def judge_all(file: object, contents: Contents, report: Report) -> None:
         if named.place.is_numeric:
             issue = Issue(named.key, named.group, named.place.elements)
             judge(file, named.place, issue, negative=named.group == "statistics" and named.statistic == "running_var")  # type: ignore[arg-type]
+            if named.group in ("weights", "ema") and "mask" in named.key.rpartition(".")[2].lower():
+                issue.posinf = issue.neginf = 0  # how attention masks say "not this one"
             of_group.nan += issue.nan
             of_group.inf += issue.posinf + issue.neginf
             of_group.negative += issue.negative

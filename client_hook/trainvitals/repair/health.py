@@ -108,12 +108,19 @@ def find_issue(key: str, tensor: torch.Tensor, group: Group) -> Iterator[Issue]:
         flat = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
         negative = group == "statistics" and key.endswith("running_var") and not flat.is_complex()
         bad = ~torch.isfinite(flat) | (flat < 0) if negative else ~torch.isfinite(flat)
+        if group == "weights" and is_mask(key):
+            bad = torch.isnan(flat)
         count = int(bad.sum())
         if count:
             first = tuple(int(i) for i in bad.nonzero()[0])
             kinds = _kinds(flat[bad])
             kind = next(k for k in _KINDS if any(name.endswith(k) for name in kinds))
             yield Issue(key, kind, count, flat.numel(), first, group, kinds)
+
+
+def is_mask(key: str) -> bool:
+    """Whether a tensor's name says that minus infinity is at home in it: attention masks kept as buffers."""
+    return "mask" in key.rpartition(".")[2].lower()
 
 
 _KINDS: tuple[Kind, ...] = ("nan", "inf", "negative variance")  # the worst first

@@ -285,3 +285,13 @@ def test_an_index_names_files_beside_it_only(tmp_path: Path, weight_map: Any, sa
     (folder / "x.index.json").write_text(json.dumps({"weight_map": weight_map}))
     with pytest.raises(RefusedError, match=said):
         diagnose(folder / "x.index.json")
+
+
+def test_a_mask_may_hold_infinities(tmp_path: Path) -> None:
+    """Attention masks kept as buffers; a NaN in one is corrupt all the same."""
+    state = {"attn.causal_mask": torch.full((3, 3), float("-inf")).triu(1), "attn.weight": torch.ones(2)}
+    torch.save(state, tmp_path / "x.pth")
+    assert diagnose(tmp_path / "x.pth").exit_code == 0
+    state["attn.causal_mask"][0, 0] = float("nan")
+    torch.save(state, tmp_path / "x.pth")
+    assert keys(diagnose(tmp_path / "x.pth").issues) == ["attn.causal_mask"]
