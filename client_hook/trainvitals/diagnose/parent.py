@@ -1,5 +1,6 @@
 """Diagnosing: one child per file, and what it said put together."""
 
+import filecmp
 import os
 import shutil
 import subprocess
@@ -22,39 +23,36 @@ class CrashedError(Exception):
     """The child ended without an answer; the message says how."""
 
 
-def diagnose(path: Path, fix: bool = False, on_progress: OnProgress = lambda done, total: None) -> Report:
-    """The health of the checkpoint at `path`. With `fix`, where statistics are corrupt, a repaired copy is written
-    beside it (an earlier one is replaced). Raises `RefusedError` and `CrashedError`; what is at `path` is only read."""
+def diagnose(
+    path: Path, fix: bool = False, on_progress: OnProgress = lambda done, total: None, force: bool = False
+) -> Report:
+    """The health of the checkpoint at `path`, which is only read. With `fix`, where statistics are corrupt, a repaired
+    copy is written beside it; a different one that is there already, in which training may have gone on, is replaced
+    only with `force`. Raises `RefusedError` and `CrashedError`."""
     checkpoint = find(path)
     total = sum(file.stat().st_size for file in checkpoint.files)
     before, report = 0, Report()
-    staging = _staging(checkpoint) if fix and checkpoint.folder is not None else None
+    staging = _staging(checkpoint) if fix else None
     try:
         for file in checkpoint.files:
-            target = _target(checkpoint, file, staging) if fix else None
             size = file.stat().st_size
+            target = None if staging is None else staging / file.name
             one = _run(file, target, lambda share, b=before, s=size: on_progress(b + int(share * s), total))  # type: ignore[misc]
             before += size
             for issue in one.issues:
                 issue.file = file.name if checkpoint.folder is not None else ""
             report.add(one)
-        if report.repaired:
+        if staging is not None and report.repaired:
+            _finish(checkpoint, staging, force)
             report.fixed = str(checkpoint.fixed)
-            if staging is not None:
-                _finish(checkpoint, staging)
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
     return report
 
 
-def _target(checkpoint: Checkpoint, file: Path, staging: Path | None) -> Path:
-    return checkpoint.fixed if staging is None else staging / file.name
-
-
 def _staging(checkpoint: Checkpoint) -> Path:
-    if checkpoint.fixed.exists() and not checkpoint.fixed.is_dir():
-        raise RefusedError(f"{checkpoint.fixed.name}: expected no file of that name beside it, there is one")
+    """A new folder beside the original, for what is being written."""
     folder = checkpoint.fixed.with_name(f".{checkpoint.fixed.name}.{os.getpid()}.tmp")
     try:
         folder.mkdir()
@@ -63,15 +61,34 @@ def _staging(checkpoint: Checkpoint) -> Path:
     return folder
 
 
-def _finish(checkpoint: Checkpoint, staging: Path) -> None:
-    """The other files of the folder join the fixed shards, so that it can be loaded as it is."""
-    assert checkpoint.folder is not None  # noqa: S101 - only folders are staged
-    for file in checkpoint.folder.iterdir():
-        if file.is_file() and not (staging / file.name).exists():
-            shutil.copy2(file, staging / file.name)
-    if checkpoint.fixed.exists():
-        shutil.rmtree(checkpoint.fixed)
-    staging.rename(checkpoint.fixed)
+def _finish(checkpoint: Checkpoint, staging: Path, force: bool) -> None:
+    """What was staged takes its name; the other files of a folder join the fixed shards, so that it can be loaded as it
+    is."""
+    made, fixed = staging / checkpoint.path.name, checkpoint.fixed
+    if checkpoint.folder is not None:
+        made = staging
+        for file in checkpoint.folder.iterdir():
+            if file.is_file() and not (staging / file.name).exists():
+                shutil.copy2(file, staging / file.name)
+    if fixed.exists():
+        if _is_same(made, fixed):
+            return
+        if not force or fixed.is_dir() != made.is_dir():
+            reason = "it is there already and differs: training may have gone on in it; --force replaces it"
+            raise RefusedError(f"{fixed.name}: {reason}")
+        if fixed.is_dir():
+            shutil.rmtree(fixed)
+    made.replace(fixed)
+
+
+def _is_same(one: Path, two: Path) -> bool:
+    """Whether two files, or the files of two folders, hold the same bytes."""
+    if one.is_file() and two.is_file():
+        return filecmp.cmp(one, two, shallow=False)
+    if not one.is_dir() or not two.is_dir():
+        return False
+    names = {file.name for folder in (one, two) for file in folder.iterdir()}
+    return all((one / name).is_file() and _is_same(one / name, two / name) for name in names)
 
 
 def _run(file: Path, target: Path | None, on_progress: Callable[[float], None]) -> Report:

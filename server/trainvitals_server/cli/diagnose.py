@@ -2,7 +2,8 @@
 
 Reads files of torch.save (plain or nested state dicts, of Lightning, Hugging Face and others), safetensors, and sharded
 ones by their index or folder. Nothing in the file is executed. With `--fix` a copy with repaired running statistics is
-written beside it, NAME_FIXED, everything else bit for bit; an earlier NAME_FIXED is replaced.
+written beside it, NAME_FIXED, everything else bit for bit. One that is there already and differs, since training may
+have gone on in it, is replaced only with `--force`.
 
 Exit code: 0 healthy (or healthy now), 1 statistics corrupted (fixable), 2 weights or optimizer state corrupted, 3
 refused, unreadable or missing, 4 the process that reads it crashed.
@@ -30,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The file, and whether to repair it."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a file, an index of shards, or a folder")
     parser.add_argument("--fix", action="store_true", help="write NAME_FIXED beside it, with repaired statistics")
+    parser.add_argument("--force", action="store_true", help="replace a NAME_FIXED that is there already")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.usage_code = REFUSED  # type: ignore[attr-defined]  # 2 would say that weights are corrupt
 
@@ -39,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     path: Path = options.checkpoint
     bar = Bar()
     try:
-        report = diagnose(path, options.fix, bar.show)
+        report = diagnose(path, options.fix, bar.show, options.force)
     except (RefusedError, OSError, ValueError) as refused:  # a name too long, a folder that cannot be written
         raise Failure(f"{safe(path)}: refused: {safe(refused)}", code=REFUSED) from refused
     except CrashedError as crashed:

@@ -13,6 +13,7 @@ import trainvitals
 from checkpoints import broken_net, write_safetensors
 from loops import small_net
 from trainvitals.diagnose.parent import diagnose
+from trainvitals.diagnose.report import RefusedError
 
 
 class Named(dict[str, torch.Tensor]):
@@ -54,13 +55,40 @@ def test_only_the_corrupt_statistics_differ(tmp_path: Path) -> None:
 
 
 def test_the_fixed_copy_is_healthy_and_loads_into_the_model(tmp_path: Path) -> None:
-    """An earlier one is replaced."""
-    (tmp_path / "x_FIXED.pth").write_text("an earlier one")
+    """Fixing again finds the same copy there, and leaves it."""
     torch.save({"model": broken_net().state_dict()}, tmp_path / "x.pth")
-    diagnose(tmp_path / "x.pth", fix=True)
+    for _ in range(2):
+        assert diagnose(tmp_path / "x.pth", fix=True).fixed == str(tmp_path / "x_FIXED.pth")
     assert diagnose(tmp_path / "x_FIXED.pth").exit_code == 0
     model = small_net()
     assert trainvitals.load_checkpoint(tmp_path / "x_FIXED.pth", model).health.is_healthy
+
+
+def test_a_copy_in_which_training_went_on_is_not_replaced(tmp_path: Path) -> None:
+    """But by force; and nothing half-written stays."""
+    torch.save({"model": broken_net().state_dict()}, tmp_path / "x.pth")
+    fixed = tmp_path / "x_FIXED.pth"
+    fixed.write_text("hours of training")
+    with pytest.raises(RefusedError, match="differs: training may have gone on in it"):
+        diagnose(tmp_path / "x.pth", fix=True)
+    assert fixed.read_text() == "hours of training"
+    assert diagnose(tmp_path / "x.pth", fix=True, force=True).exit_code == 0
+    assert diagnose(fixed).exit_code == 0
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["x.pth", "x_FIXED.pth"]
+
+
+def test_a_folder_is_not_replaced_either(tmp_path: Path) -> None:
+    """Unless it is the same, or by force."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write_safetensors(folder / "a.safetensors", broken_net().state_dict())
+    for _ in range(2):
+        assert diagnose(folder, fix=True).exit_code == 0
+    (tmp_path / "model_FIXED/more.txt").write_text("hours of training")
+    with pytest.raises(RefusedError, match="differs"):
+        diagnose(folder, fix=True)
+    assert diagnose(folder, fix=True, force=True).exit_code == 0
+    assert [one.name for one in (tmp_path / "model_FIXED").iterdir()] == ["a.safetensors"]
 
 
 def test_a_healthy_checkpoint_is_not_copied(tmp_path: Path) -> None:
