@@ -132,11 +132,10 @@ class Vitals:
         return seen
 
     def read_weights(self, step: int) -> None:
-        """The slow layout."""
+        """The slow layout; examined in the next `advance`, after this step's statistics, which its verdict includes."""
         seen = self.slow.open(step)
         self.slow.submit(seen, self._guard.run(self.weights.name, self.weights.read, []))
         seen.sealed = True
-        self.slow.advance()
 
     def add_loss(self, seen: Observation, loss: Any) -> None:
         """The user's loss: a tensor, copied now since it may be changed in place later, or a number."""

@@ -98,3 +98,22 @@ def test_steps_with_a_non_finite_gradient_are_counted_and_said(caplog: pytest.Lo
     assert lines
     assert lines[0].startswith("[NaN GRAD] iter 2: ")
     assert "step skipped by the grad scaler (1 such steps so far)" in lines[0]
+
+
+def test_a_check_right_after_a_repair_finds_all_well(caplog: pytest.LogCaptureFixture) -> None:
+    """It judges the step it is made at, not the one before, which was repaired in between."""
+    model = small_net()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+    watch = trainvitals.watch(model, optimizer, mode="offline", health_every=2)
+
+    def poison(step: int, loss: torch.Tensor) -> None:
+        if step == 1:
+            model[1].running_mean[0] = float("nan")
+        watch.step(loss=loss)
+
+    train_fp32(model, optimizer, batches(5), poison)
+    watch.close()
+    assert "Auto-sanitized" in caplog.text
+    checks = [record.message for record in caplog.records if "[HEALTH CHECK] iter 4:" in record.message]
+    assert checks == ["[HEALTH CHECK] iter 4: Model health OK"]
+    assert not [record for record in caplog.records if "running_statistics" in record.message]
