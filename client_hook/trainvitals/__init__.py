@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainvitals.checkpoint import CheckpointResult, LoadedCheckpoint, load_checkpoint, save_checkpoint
+    from trainvitals.entry import watch
     from trainvitals.errors import (
         CheckpointError,
         ConfigurationError,
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
         TrainvitalsError,
         UnsupportedTensorError,
     )
-    from trainvitals.monitor import Watch, watch
+    from trainvitals.monitor import Watch
     from trainvitals.repair.configure import configure_bn_for_stability
     from trainvitals.repair.health import HealthReport, Issue, check_model_health
     from trainvitals.repair.recalibrate import Recalibration, recalibrate_bn
     from trainvitals.repair.sanitize import sanitize_model_bn_stats
 
 _HOMES = {
-    "watch": "monitor",
+    "watch": "entry",
     "Watch": "monitor",
     "check_model_health": "repair.health",
     "HealthReport": "repair.health",

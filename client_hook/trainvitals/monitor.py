@@ -1,4 +1,4 @@
-"""`trainvitals.watch`: everything put together around the user's loop.
+"""A watched run: everything put together around the user's loop.
 
     with trainvitals.watch(model, optimizer, scaler=scaler, name="wavessm") as watch:
         for step, batch in enumerate(loader):
@@ -10,30 +10,26 @@ After construction nothing here raises into training.
 
 import logging
 import os
-import re
 import time
-import weakref
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, cast
 
-import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from trainvitals import ending, wire
-from trainvitals.checkpoint import CheckpointResult, LoadedCheckpoint
+from trainvitals.checkpoint import CheckpointResult
 from trainvitals.control.actions import actions
 from trainvitals.delivery.address import find_address
-from trainvitals.delivery.depot import new_run_id
 from trainvitals.errors import ConfigurationError
 from trainvitals.evaluated import Evaluated
 from trainvitals.home import home
 from trainvitals.hooks import listen_to_load
-from trainvitals.layers import Models, unwrap
-from trainvitals.options import AutoSanitize, Mode, Options, choose_mode
+from trainvitals.layers import unwrap
+from trainvitals.options import Options
 from trainvitals.probes.guard import Guard
 from trainvitals.producer import Producer
 from trainvitals.record.observation import Observation
@@ -45,75 +41,6 @@ from trainvitals.validation import Validation
 from trainvitals.vitals import Vitals
 
 log = logging.getLogger("trainvitals")
-_watches: "weakref.WeakValueDictionary[int, Watch]" = weakref.WeakValueDictionary()
-
-
-def watch(
-    model: nn.Module | Mapping[str, nn.Module],
-    optimizer: torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer] | None = None,
-    *,
-    scaler: torch.amp.GradScaler | None = None,
-    ema: nn.Module | None = None,
-    server: str | None = None,
-    token: str | None = None,
-    name: str | None = None,
-    project: str = "default",
-    config: Mapping[str, Any] | None = None,
-    every: int = 1,
-    health_every: int = 100,
-    auto_sanitize: AutoSanitize = "restore",
-    include: list[str] | None = None,
-    exclude: list[str] | None = None,
-    allow: tuple[str, ...] = ("sanitize",),
-    mode: Mode | None = None,
-    directory: str | os.PathLike[str] | None = None,
-    run_id: str | None = None,
-    resume: "str | LoadedCheckpoint | None" = None,
-    start_step: int = 0,
-    scheduler: Any = None,
-    max_repairs: int | None = None,
-) -> "Watch":
-    """Watch a model while it trains. Raises ConfigurationError for a wrong setting; after that nothing raises.
-
-    `model` and `optimizer` may be dicts, whose keys become prefixes. `mode` is "online" (spool and stream), "offline"
-    (spool only) or "disabled" (no effect, no files, no threads). `resume` names the run to go on with, or is what
-    `load_checkpoint` returned: then its run, step and best metric are taken up. Watching the same model twice returns
-    the same Watch.
-    """
-    loaded = resume if isinstance(resume, LoadedCheckpoint) else None
-    models: Models = {"": model} if isinstance(model, nn.Module) else dict(model)
-    known = _watches.get(id(next(iter(models.values()))))
-    if known is not None and known.enabled and not known.closed and known.models == models:
-        return known
-    options = Options(
-        name=name or "run",
-        project=project,
-        config=dict(config or {}),
-        every=every,
-        health_every=health_every,
-        auto_sanitize=auto_sanitize,
-        include=include,
-        exclude=exclude,
-        allow=tuple(allow),
-        mode=cast("Mode", choose_mode(mode)),
-        server=server,
-        max_repairs=max_repairs,
-        start_step=int(start_step) or (loaded.next_step if loaded else 0),
-    )
-    optimizers = {"": optimizer} if isinstance(optimizer, torch.optim.Optimizer) else dict(optimizer or {})
-    run = (
-        run_id
-        or (loaded.run if loaded else cast("str | None", resume))
-        or os.environ.get("TRAINVITALS_RUN_ID")
-        or new_run_id()
-    )
-    if not re.fullmatch(wire.ID_PATTERN, run):
-        raise ConfigurationError(f"run_id: expected up to 128 letters, digits and . _ : ~ - , got {run!r}")
-    made = Watch(Training(models, optimizers, scaler, ema, scheduler), options, run, token, directory)
-    if loaded is not None:
-        made.best_metric = loaded.best_metric
-    _watches[id(next(iter(models.values())))] = made
-    return made
 
 
 def _folder(directory: str | os.PathLike[str] | None) -> Path:
@@ -155,7 +82,7 @@ class Watch(AbstractContextManager["Watch"]):
             health_every=options.health_every,
             safe_point=self._safe_point,
         )
-        self._vitals.on_statistics = self._note
+        self._vitals.examiner.on_statistics = self._note
         self._newest = -1
         self._validating = 0  # validations entered and not left
         self._loads: list[RemovableHandle] = []
@@ -257,7 +184,7 @@ class Watch(AbstractContextManager["Watch"]):
     @property
     def nan_grad_steps(self) -> int:
         """Observed steps so far in which some gradient was not finite, whether the grad scaler skipped them or not."""
-        return self._vitals.nan_grad_steps
+        return self._vitals.examiner.nan_grad_steps
 
     @property
     def busy(self) -> bool:

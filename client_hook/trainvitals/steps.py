@@ -75,8 +75,8 @@ class Steps:
         for model in self._models.values():
             if not is_compiled(model):
                 self._handles.append(listen(self, unwrap(model)))
-        self._vitals.gradients.attach(self._on_backward_end)
-        self._vitals.learn_order()
+        self._vitals.signs.gradients.attach(self._on_backward_end)
+        self._vitals.signs.learn_order()
         self._vitals.arm(self._count)
 
     def detach(self) -> None:
@@ -84,7 +84,7 @@ class Steps:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._vitals.detach()
+        self._vitals.signs.detach()
 
     @property
     def last(self) -> int:
@@ -113,7 +113,7 @@ class Steps:
     def on_forward(self, module: nn.Module, args: tuple[Any, ...], place: int) -> None:
         """The next step begins: what is open is whole."""
         if not self.paused and torch.is_grad_enabled() and any(unwrap(m) is module for m in self._models.values()):
-            self._vitals.gradients.rearm()
+            self._vitals.signs.gradients.rearm()
             self._guard.run("step", self._begin, None)
 
     # --- what the hooks call --------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class Steps:
     def _backward_ended(self) -> None:
         self._begin()  # where no forward hook could (compiled models)
         self._backward_seen, self._stepped = True, False
-        self._vitals.scaler.mark()
+        self._vitals.signs.scaler.mark()
         if self._sampled():
             self._vitals.read_gradients()
 
@@ -144,12 +144,12 @@ class Steps:
 
     def _optimizer_stepped(self, key: str, optimizer: torch.optim.Optimizer) -> None:
         if not self._backward_seen:
-            self._vitals.gradients.ensure_anchored(self._on_backward_end)
+            self._vitals.signs.gradients.ensure_anchored(self._on_backward_end)
         self._stepped = True
         self._vitals.freeze_gradients(optimizer)
         if optimizer is not self._clock:
             return
-        self._found_inf = found_inf(optimizer) if self._vitals.scaler.active else None
+        self._found_inf = found_inf(optimizer) if self._vitals.signs.scaler.active else None
         if not self._explicit:
             self._finish(skipped=False)
 
@@ -163,7 +163,7 @@ class Steps:
         if not self._backward_seen or self._stepped or self._clock is None:
             return False
         one_of_many = self._clock if len(self._optimizers) > 1 and not self._explicit else None
-        return self._vitals.scaler.advanced(one_of_many)
+        return self._vitals.signs.scaler.advanced(one_of_many)
 
     def _sampled(self) -> bool:
         return self._count % self._every == 0
@@ -211,14 +211,14 @@ class Steps:
         self._ended_at, self._found_inf = now, None
         self._backward_seen = self._stepped = False
         self._count += 1
-        self._vitals.scaler.mark()
+        self._vitals.signs.scaler.mark()
         self._vitals.advance()
         self._vitals.arm(self._count)
         return seen
 
     def _fate(self, skipped: bool) -> torch.Tensor | bool | None:
         """Whether the step was skipped, on the device where only it knows; None where nobody can say."""
-        if not self._vitals.scaler.active or self._clock is None:
+        if not self._vitals.signs.scaler.active or self._clock is None:
             return None
         return self._found_inf if self._found_inf is not None else skipped
 

@@ -446,7 +446,7 @@ def test_a_probe_that_raises_is_counted_disabled_and_reported(
     def broken() -> Any:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr(watch._vitals.statistics[0][0], "read", broken)
+    monkeypatch.setattr(watch._vitals.signs.statistics[0][0], "read", broken)
     train_fp32(model, optimizer, batches(6))
     records = records_of(watch)
     faults = of_type(records, wire.ProbeFault)

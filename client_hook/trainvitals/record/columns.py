@@ -1,6 +1,7 @@
 """The columns of a layout: which series a frame's values belong to."""
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 import numpy as np
 
@@ -9,12 +10,28 @@ from trainvitals import wire
 Key = tuple[str, str, str]  # layer, kind, stat
 
 
+class Register:
+    """The numbers that hold for a whole producer: a series has one id in every layout, and layouts are counted."""
+
+    def __init__(self) -> None:
+        self._ids: dict[Key, int] = {}
+        self._layouts = count()
+
+    def id_of(self, key: Key) -> int:
+        """The id of a series, given out when it is first asked for."""
+        return self._ids.setdefault(key, len(self._ids))
+
+    def next_layout(self) -> int:
+        """The number of another layout."""
+        return next(self._layouts)
+
+
 class Columns:
     """Allocates columns and announces them. Column i of the layout is the i-th series added."""
 
-    def __init__(self, layout: int, first_id: int = 0) -> None:
-        self.layout = layout
-        self._first_id = first_id
+    def __init__(self, register: Register) -> None:
+        self.layout = register.next_layout()
+        self._register = register
         self._keys: list[Key] = []
         self._index: dict[Key, int] = {}
         self._announced = False
@@ -47,8 +64,7 @@ class Columns:
         """The layout's messages, each at most 64 KiB; `order` is each layer's place in forward order."""
         self._announced = True
         series = [
-            wire.Series(self._first_id + i, layer, kind, stat, order.get(layer, i))
-            for i, (layer, kind, stat) in enumerate(self._keys)
+            wire.Series(self._register.id_of(key), *key, order.get(key[0], i)) for i, key in enumerate(self._keys)
         ]
         for offset, piece in _pieces(series):
             yield wire.Layout(id=self.layout, offset=offset, total=len(series), series=piece)

@@ -173,7 +173,7 @@ class Keeper:
         return [] if model is None else [n for n in named_norms({"": model}) if id(n.module) not in known]
 
     def _donor(self, norm: Norm, bad: torch.Tensor) -> Donor | None:
-        for _, snapshots in self._vitals.statistics:
+        for _, snapshots in self._vitals.signs.statistics:
             if donor := snapshots.donor(norm, bad):
                 return donor
         return None
@@ -196,12 +196,12 @@ class Keeper:
 
     def _explain(self, seen: Observation) -> str:
         """The suspected cause, from what was measured: a skipped step, and the least headroom sampled."""
-        scaler = self._vitals.scaler
+        scaler = self._vitals.signs.scaler
         parts = []
         if scaler.active and seen.values[scaler.skipped_column] > 0:
             parts.append(f"the grad scaler skipped step {seen.step}")
-        if self._vitals.headroom_seen:
-            layer, least = min(self._vitals.headroom_seen.items(), key=lambda item: item[1])
+        if self._vitals.examiner.headroom_seen:
+            layer, least = min(self._vitals.examiner.headroom_seen.items(), key=lambda item: item[1])
             parts.append(f"least fp16 headroom sampled before: {least:.3g} at {layer}")
         return "; ".join(parts)
 
