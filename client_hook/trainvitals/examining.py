@@ -44,11 +44,7 @@ class Examiner:
         """A step's gradients and statistics have arrived."""
         self._note_headroom(seen)
         context = self._context(seen)
-        columns = self._signs.gradients.columns
-        norms = seen.values[columns][seen.present[columns]]
-        if norms.size:
-            with np.errstate(all="ignore"):
-                seen.put(self._signs.progress.total, float(np.sqrt(np.square(norms.astype(np.float64)).sum())))
+        norms = self._add_up(seen)
         self._tell_of_gradients(self._gradients.examine(seen, context), seen.step, norms, context.skipped)
         for findings, (_, snapshots) in zip(self._statistics, self._signs.statistics, strict=True):
             for event in findings.examine(seen, context):
@@ -80,6 +76,18 @@ class Examiner:
         scaler = self._signs.scaler
         skipped = scaler.active and bool(seen.values[scaler.skipped_column] > 0)
         return Context(skipped, self.headroom_seen, self._signs.places())
+
+    def _add_up(self, seen: Observation) -> npt.NDArray[np.float32]:
+        """The norms of the gradients there were; their total is put down, before and after clipping."""
+        columns = self._signs.gradients.columns
+        present = seen.present[columns]
+        norms = np.where(present, seen.values[columns], np.float32(0))
+        if present.any():
+            with np.errstate(all="ignore"):
+                total = float(np.sqrt(np.square(norms.astype(np.float64)).sum()))
+            seen.put(self._signs.progress.total, total)
+            self._signs.clipping.conclude(seen, norms, total)
+        return norms[present]
 
     def _note_headroom(self, seen: Observation) -> None:
         headroom = self._signs.headroom

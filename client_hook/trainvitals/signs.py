@@ -11,6 +11,7 @@ from torch import nn
 
 from trainvitals.layers import Models, Norm, is_compiled, is_selected, named_modules, named_norms, named_parameters
 from trainvitals.options import Options
+from trainvitals.probes.clipping import Clipping
 from trainvitals.probes.gradients import Gradients
 from trainvitals.probes.guard import Guard
 from trainvitals.probes.headroom import Headroom
@@ -44,7 +45,8 @@ class Signs:
         self.fast = Columns(register)
         self.progress = Progress(training.optimizers, self.fast)
         self.scaler = Scaler(training.scaler, self.fast)
-        self.gradients = Gradients(self.parameters, self.fast)
+        self.gradients = Gradients(self.parameters, self.fast, guard)
+        self.clipping = Clipping(self.parameters, training.clock, self.fast)
         self.statistics = _statistics_by_device(self.norms, self.fast)
         self.headroom = Headroom(modules if self._wants_headroom(models) else [], self.fast, guard)
         self.slow = Columns(register)

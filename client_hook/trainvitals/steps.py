@@ -50,6 +50,7 @@ class Steps:
         self.paused = False  # during validation
         self._models = training.models
         self._optimizers = training.optimizers
+        self._clock = training.clock
         self._vitals = vitals
         self._guard = guard
         self._every = every
@@ -62,7 +63,8 @@ class Steps:
         self._open: Observation | None = None  # its observation, where it was sampled
         self._backward_seen = False
         self._stepped = False  # some optimizer stepped since the last backward
-        self._found_inf: torch.Tensor | None = None
+        self._skip_seen = False  # within the explicit step under way
+        self._found_inf: torch.Tensor | None = None  # by fused optimizers; their steps are called all the same
         self._ended_at: float | None = None
         self._handles: list[RemovableHandle] = []
 
@@ -72,6 +74,8 @@ class Steps:
             owned = {name for name, model in self._models.items() if _owns(optimizer, model)}
             hook = partial(self._on_optimizer_step, key, owned)
             self._handles.append(optimizer.register_step_post_hook(hook))
+        if self._clock is not None:
+            self._handles.append(self._clock.register_step_pre_hook(self._before_clock_step))
         for model in self._models.values():
             if not is_compiled(model):
                 self._handles.append(listen(self, unwrap(model)))
@@ -106,9 +110,13 @@ class Steps:
             self._vitals.advance()
 
     def notice_skip(self) -> None:
-        """End the step that the scaler skipped, where nothing else has told of it."""
-        if not self._explicit and self._is_skip():
-            self._finish(skipped=True)
+        """End the step that the scaler skipped, where nothing else has told of it. An explicit step only keeps that in
+        mind: other optimizers may still step in it."""
+        if self._is_skip():
+            if self._explicit:
+                self._skip_seen = True
+            else:
+                self._finish(skipped=True)
 
     def on_forward(self, module: nn.Module, args: tuple[Any, ...], place: int) -> None:
         """The next step begins: what is open is whole."""
@@ -137,6 +145,9 @@ class Steps:
         if self._sampled():
             self._vitals.read_gradients()
 
+    def _before_clock_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self._vitals.read_clipping(optimizer)
+
     def _on_optimizer_step(self, key: str, owned: set[str], optimizer: torch.optim.Optimizer, *_: Any) -> None:
         self._guard.run("step", lambda: self._optimizer_stepped(key, optimizer), None)
         if not self._explicit:
@@ -147,15 +158,18 @@ class Steps:
             self._vitals.signs.gradients.ensure_anchored(self._on_backward_end)
         self._stepped = True
         self._vitals.freeze_gradients(optimizer)
-        if optimizer is not self._clock:
-            return
-        self._found_inf = found_inf(optimizer) if self._vitals.signs.scaler.active else None
-        if not self._explicit:
+        if optimizer is self._clock:
+            self._vitals.read_clipping(optimizer)  # where a closure did the backward, it has come only now
+        if optimizer is self._clock or self._explicit:
+            self._note_found_inf(optimizer)
+        if optimizer is self._clock and not self._explicit:
             self._finish(skipped=False)
 
-    @property
-    def _clock(self) -> torch.optim.Optimizer | None:
-        return next(iter(self._optimizers.values()), None)
+    def _note_found_inf(self, optimizer: torch.optim.Optimizer) -> None:
+        found = found_inf(optimizer) if self._vitals.signs.scaler.active else None
+        if found is not None and self._found_inf is not None:
+            found = torch.maximum(found, self._found_inf.to(found.device, non_blocking=True))
+        self._found_inf = self._found_inf if found is None else found
 
     def _is_skip(self) -> bool:
         """Whether the scaler went through a step that no optimizer saw. With several optimizers and no `watch.step()`
@@ -173,7 +187,7 @@ class Steps:
     def _end(self, step: int | None, loss: Any, output: Any, metrics: Mapping[str, Any]) -> None:
         if step is not None:
             self._renumber(step)
-        seen = self._open if self._unclosed else self._finish(skipped=self._is_skip())
+        seen = self._open if self._unclosed else self._finish(skipped=self._skip_seen or self._is_skip())
         self._explicit, self._unclosed, self._open = True, False, None
         if seen is not None:
             self._vitals.add_loss(seen, loss)
@@ -209,7 +223,7 @@ class Steps:
         if due:
             self._vitals.read_weights(step)
         self._ended_at, self._found_inf = now, None
-        self._backward_seen = self._stepped = False
+        self._backward_seen = self._stepped = self._skip_seen = False
         self._count += 1
         self._vitals.signs.scaler.mark()
         self._vitals.advance()
@@ -220,7 +234,7 @@ class Steps:
         """Whether the step was skipped, on the device where only it knows; None where nobody can say."""
         if not self._vitals.signs.scaler.active or self._clock is None:
             return None
-        return self._found_inf if self._found_inf is not None else skipped
+        return self._found_inf if self._found_inf is not None and not skipped else skipped
 
     def _health_due(self, step: int) -> bool:
         """At multiples of `health_every`, and where the user's numbers jump over one."""

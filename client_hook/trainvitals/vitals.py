@@ -63,6 +63,11 @@ class Vitals:
         gradients, scaler = self.signs.gradients, self.signs.scaler
         norms = self._guard.run(gradients.name, lambda: gradients.read(scaler.scale(), self._final), none)
         self._gradient_parts = self._final_parts + norms + self._guard.run(scaler.name, scaler.read, none)
+        self._guard.run(self.signs.clipping.name, lambda: self.signs.clipping.begin(scaler.scale()), None)
+
+    def read_clipping(self, optimizer: torch.optim.Optimizer) -> None:
+        """Before and after a step of the clock: what clipping has left of the gradients."""
+        self._guard.run(self.signs.clipping.name, lambda: self.signs.clipping.end(optimizer), None)
 
     def freeze_gradients(self, optimizer: torch.optim.Optimizer) -> None:
         """`optimizer` has used its gradients: what was read of them is final, and what a later backward adds to them
@@ -81,6 +86,7 @@ class Vitals:
         signs = self.signs
         parts = list(self._gradient_parts)
         parts += self._guard.run(signs.headroom.name, signs.headroom.collect, parts[:0])
+        parts += self._guard.run(signs.clipping.name, signs.clipping.read, parts[:0])
         for probe, snapshots in signs.statistics:
             reading = self._guard.run(probe.name, probe.read, None)
             if reading is not None:

@@ -13,10 +13,12 @@ import torch
 from torch.autograd import Variable
 
 from trainvitals import wire
+from trainvitals.probes.guard import Guard
 from trainvitals.record.columns import Columns
 from trainvitals.record.transfer import Part
 
 ANCHORS = 8  # parameters that carry a hook
+USUAL = (torch.float32, torch.strided)
 
 
 class Gradients:
@@ -24,7 +26,8 @@ class Gradients:
 
     name = "gradients"
 
-    def __init__(self, parameters: Sequence[tuple[str, torch.nn.Parameter]], columns: Columns) -> None:
+    def __init__(self, parameters: Sequence[tuple[str, torch.nn.Parameter]], columns: Columns, guard: Guard) -> None:
+        self._guard = guard
         self._parameters = [parameter for _, parameter in parameters]
         self.columns = columns.add_all([name for name, _ in parameters], wire.PARAMETER, wire.GRAD_NORM)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
@@ -58,16 +61,21 @@ class Gradients:
 
     def read(self, scale: torch.Tensor | None, without: Collection[int] = ()) -> list[Part]:
         """One norm per parameter that has a gradient, divided by `scale` (the grad scaler's, on its device); not for
-        the places in `without`."""
-        parts = []
-        for (device, _, _), places in self._groups(without).items():
-            grads = [_plain(self._parameters[i].grad) for i in places]
-            dtype = torch.float64 if grads[0].dtype == torch.float64 else torch.float32
-            norms = torch.stack(torch._foreach_norm(grads, 2, dtype=dtype)).float()
-            if scale is not None:
-                norms = norms / scale.to(device, non_blocking=True)
-            parts.append(Part(self.columns[np.array(places, dtype=np.intp)], norms))
+        the places in `without`. A kind of gradient that fails is disabled by itself."""
+        parts: list[Part] = []
+        for kind, places in self._groups(without).items():
+            name = self.name if kind[1:] == USUAL else f"{self.name} of {kind[1]}, {kind[2]}"
+            norms = self._guard.run(name, partial(self._norms, places, scale), None)
+            if norms is not None:
+                parts.append(Part(self.columns[np.array(places, dtype=np.intp)], norms))
         return parts
+
+    @torch.no_grad()
+    def _norms(self, places: list[int], scale: torch.Tensor | None) -> torch.Tensor:
+        grads = [plain(grad) for i in places if (grad := self._parameters[i].grad) is not None]
+        dtype = torch.float64 if grads[0].dtype == torch.float64 else torch.float32
+        norms = torch.stack(torch._foreach_norm(grads, 2, dtype=dtype)).float()
+        return norms if scale is None else norms / scale.to(norms.device, non_blocking=True)
 
     def _groups(self, without: Collection[int]) -> dict[tuple[torch.device, torch.dtype, torch.layout], list[int]]:
         groups: dict[tuple[torch.device, torch.dtype, torch.layout], list[int]] = {}
@@ -96,10 +104,23 @@ class Gradients:
         on_end()
 
 
-def _plain(grad: torch.Tensor | None) -> torch.Tensor:
+def plain(grad: torch.Tensor) -> torch.Tensor:
     """A tensor `_foreach_norm` takes: complex as pairs of reals, sparse as its summed values."""
-    assert grad is not None  # noqa: S101 - `_groups` took only parameters with a gradient
     grad = grad.detach()
     if grad.is_sparse:
-        grad = grad.coalesce().values()
+        grad = _summed(grad)
     return torch.view_as_real(grad) if grad.is_complex() else grad
+
+
+def _summed(grad: torch.Tensor) -> torch.Tensor:
+    """The values of a sparse tensor with those of equal indices added up, in as many rows as there were, the rest 0:
+    what `coalesce` finds, which would wait for the device to learn how many are left."""
+    if grad.is_coalesced() or grad._nnz() == 0:
+        return grad._values()
+    key = torch.zeros_like(grad._indices()[0])
+    for index, size in zip(grad._indices(), grad.shape, strict=False):
+        key = key * size + index
+    key, order = torch.sort(key)
+    row = torch.cat([key.new_zeros(1), (key[1:] != key[:-1]).long()]).cumsum(0)
+    values = grad._values()[order]
+    return torch.zeros_like(values).index_add_(0, row, values)

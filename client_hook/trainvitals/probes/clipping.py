@@ -1,0 +1,91 @@
+"""By how much the gradients were clipped, without a second pass over them.
+
+Clipping to a total norm multiplies every gradient by one factor, so one small gradient shows it: its norm at the end of
+backward, and again when the optimizer steps. The ratio is 1 where nothing was clipped, 0 or NaN where the total norm
+was not finite (then clipping spoils every gradient), and absent where no step was seen, as when the grad scaler skips
+it. What clips value by value, or parameter by parameter, has no such factor: there it is that one parameter's.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from trainvitals import wire
+from trainvitals.probes.gradients import plain
+from trainvitals.record.columns import Columns
+from trainvitals.record.observation import Observation
+from trainvitals.record.transfer import Part
+
+SMALL = 1 << 14  # elements: one such gradient costs a few microseconds
+AIM_AGAIN = 100  # steps for which a good choice is kept
+
+
+class Clipping:
+    """Measures at one of `parameters` (pairs of name and parameter) that `optimizer`, the clock, owns."""
+
+    name = "clipping"
+
+    def __init__(
+        self,
+        parameters: Sequence[tuple[str, torch.nn.Parameter]],
+        optimizer: torch.optim.Optimizer | None,
+        columns: Columns,
+    ) -> None:
+        self.ratio = columns.add("", wire.RUN, wire.CLIP_RATIO)
+        self.total = columns.add("", wire.RUN, wire.GRAD_NORM_CLIPPED)
+        self._parameters = [parameter for _, parameter in parameters]
+        held = {id(p) for group in (optimizer.param_groups if optimizer else []) for p in group["params"]}
+        owned = [i for i, parameter in enumerate(self._parameters) if id(parameter) in held and parameter.numel()]
+        small = [i for i in owned if self._parameters[i].numel() <= SMALL]
+        self._candidates = np.array(
+            small or sorted(owned, key=lambda i: self._parameters[i].numel())[:1], dtype=np.intp
+        )
+        self._anchor = int(self._candidates[-1]) if len(self._candidates) else None
+        self._aimed = 0
+        self._before: torch.Tensor | None = None
+        self._measured: torch.Tensor | None = None
+
+    def begin(self, scale: torch.Tensor | None) -> None:
+        """At the end of a backward, whose gradients carry `scale`."""
+        norm = self._norm()
+        self._before = norm if norm is None or scale is None else norm / scale.to(norm.device, non_blocking=True)
+
+    def end(self, optimizer: torch.optim.Optimizer) -> None:
+        """At a step of the clock: before it, or after it where the backward came within (a closure's)."""
+        norm, before, self._before = self._norm(), self._before, None
+        if norm is not None and before is not None:
+            scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer unscales within its step
+            self._measured = (norm / scale if isinstance(scale, torch.Tensor) else norm) / before
+
+    def read(self) -> list[Part]:
+        """The ratio of the step that ends, if it was seen."""
+        measured, self._measured, self._before = self._measured, None, None
+        return [] if measured is None else [Part(slice(self.ratio, self.ratio + 1), measured.reshape(1))]
+
+    def conclude(self, seen: Observation, norms: npt.NDArray[np.float32], total: float) -> None:
+        """The step's values have arrived: its gradients before clipping (`norms`, [parameters], 0 where absent) and
+        their `total`. A gradient of 0 tells nothing: then the ratio is absent."""
+        if self._anchor is None:
+            return
+        if norms[self._anchor] == 0:
+            seen.present[self.ratio] = False
+        if seen.present[self.ratio]:
+            with np.errstate(all="ignore"):
+                seen.put(self.total, float(np.float32(total) * seen.values[self.ratio]))
+        self._aim(norms)
+
+    def _aim(self, norms: npt.NDArray[np.float32]) -> None:
+        """Measure the largest of the small gradients from here on: rounding matters least there."""
+        self._aimed -= 1
+        if self._aimed < 0 or not norms[self._anchor] > 0:
+            self._anchor = int(self._candidates[np.argmax(np.nan_to_num(norms[self._candidates], posinf=0.0))])
+            self._aimed = AIM_AGAIN
+
+    @torch.no_grad()
+    def _norm(self) -> torch.Tensor | None:
+        if self._anchor is None or (grad := self._parameters[self._anchor].grad) is None:
+            return None
+        norm: torch.Tensor = torch.linalg.vector_norm(plain(grad).float())
+        return norm
