@@ -28,6 +28,7 @@ class Examiner:
         self.on_statistics: Watcher = lambda seen, bad: None
         self.headroom_seen: dict[str, float] = {}
         self.nan_grad_steps = 0  # examined steps in which a gradient was not finite
+        self._nan_grad_step: int | None = None  # the last of them
         self._gradients = GradientFindings([name for name, _ in signs.parameters], signs.gradients.columns)
         self._statistics = [
             StatisticsFindings([n.name for n in probe.norms], probe.channels, probe.columns)
@@ -44,8 +45,7 @@ class Examiner:
         """A step's gradients and statistics have arrived."""
         self._note_headroom(seen)
         context = self._context(seen)
-        norms = self._add_up(seen)
-        self._tell_of_gradients(self._gradients.examine(seen, context), seen.step, norms, context.skipped)
+        self._examine_gradients(seen, context)
         for findings, (_, snapshots) in zip(self._statistics, self._signs.statistics, strict=True):
             for event in findings.examine(seen, context):
                 self._emit(event)
@@ -53,8 +53,11 @@ class Examiner:
         self.on_statistics(seen, self.corrupt)
 
     def conclude(self, seen: Observation) -> None:
-        """Its loss and output are known too."""
-        for event in self._results.examine(seen, self._context(seen)):
+        """Its loss and output are known too, and the gradients of optimizers that came after it was read."""
+        context = self._context(seen)
+        if seen.late:
+            self._examine_gradients(seen, context)
+        for event in self._results.examine(seen, context):
             log.warning("[NaN %s] iter %d: %s", event.signal.upper(), event.step, event.kind)
             self._emit(event)
 
@@ -77,6 +80,10 @@ class Examiner:
         skipped = scaler.active and bool(seen.values[scaler.skipped_column] > 0)
         return Context(skipped, self.headroom_seen, self._signs.places())
 
+    def _examine_gradients(self, seen: Observation, context: Context) -> None:
+        norms = self._add_up(seen)
+        self._tell_of_gradients(self._gradients.examine(seen, context), seen.step, norms, context.skipped)
+
     def _add_up(self, seen: Observation) -> npt.NDArray[np.float32]:
         """The norms of the gradients there were; their total is put down, before and after clipping."""
         columns = self._signs.gradients.columns
@@ -86,7 +93,7 @@ class Examiner:
             with np.errstate(all="ignore"):
                 total = float(np.sqrt(np.square(norms.astype(np.float64)).sum()))
             seen.put(self._signs.progress.total, total)
-            self._signs.clipping.conclude(seen, norms, total)
+            self._signs.clipping.conclude(seen, norms)
         return norms[present]
 
     def _note_headroom(self, seen: Observation) -> None:
@@ -99,7 +106,9 @@ class Examiner:
     ) -> None:
         """Count the step if a gradient in it is not finite; say so where that is news."""
         broken = int(np.count_nonzero(~np.isfinite(norms)))
-        self.nan_grad_steps += bool(broken)
+        if broken and step != self._nan_grad_step:
+            self._nan_grad_step = step
+            self.nan_grad_steps += 1
         if events:
             log.warning(
                 "[NaN GRAD] iter %d: %d of %d gradients not finite, first %s%s (%d such steps so far)",

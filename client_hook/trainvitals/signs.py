@@ -16,6 +16,7 @@ from trainvitals.probes.gradients import Gradients
 from trainvitals.probes.guard import Guard
 from trainvitals.probes.headroom import Headroom
 from trainvitals.probes.order import ForwardOrder
+from trainvitals.probes.owners import Owners
 from trainvitals.probes.progress import Progress
 from trainvitals.probes.scaler import Scaler
 from trainvitals.probes.statistics import Statistics
@@ -46,7 +47,8 @@ class Signs:
         self.progress = Progress(training.optimizers, self.fast)
         self.scaler = Scaler(training.scaler, self.fast)
         self.gradients = Gradients(self.parameters, self.fast, guard)
-        self.clipping = Clipping(self.parameters, training.clock, self.fast)
+        self.owners = Owners(self.parameters, training.optimizers)
+        self.clipping = Clipping(self.parameters, self.owners.places(training.clock), self.fast)
         self.statistics = _statistics_by_device(self.norms, self.fast)
         self.headroom = Headroom(modules if self._wants_headroom(models) else [], self.fast, guard)
         self.slow = Columns(register)

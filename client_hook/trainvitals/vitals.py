@@ -29,7 +29,6 @@ class Vitals:
     """Reads everything and emits it."""
 
     def __init__(self, training: Training, options: Options, guard: Guard, emit: Emit) -> None:
-        self._optimizers = training.optimizers
         self._guard = guard
         self._transfer = Transfer()
         self._gradient_parts: list[Part] = []
@@ -43,7 +42,6 @@ class Vitals:
         self._fast = Stream(self.signs.fast, self._transfer, emit, places, examiner.examine, examiner.conclude)
         self._slow = Stream(self.signs.slow, self._transfer, emit, places, examiner.examine_weights)
         self._metrics = Metrics(register, self._transfer, guard, emit, places)
-        self._places_of = {id(o): self.signs.gradients.places_of(o) for o in training.optimizers.values()}
 
     @property
     def norms(self) -> list[Norm]:
@@ -61,7 +59,8 @@ class Vitals:
         """At the end of a backward: the norms of this step so far."""
         none: list[Part] = []
         gradients, scaler = self.signs.gradients, self.signs.scaler
-        norms = self._guard.run(gradients.name, lambda: gradients.read(scaler.scale(), self._final), none)
+        without = self._final | self.signs.owners.left_over()
+        norms = self._guard.run(gradients.name, lambda: gradients.read(scaler.scale(), without), none)
         self._gradient_parts = self._final_parts + norms + self._guard.run(scaler.name, scaler.read, none)
         self._guard.run(self.signs.clipping.name, lambda: self.signs.clipping.begin(scaler.scale()), None)
 
@@ -70,11 +69,19 @@ class Vitals:
         self._guard.run(self.signs.clipping.name, lambda: self.signs.clipping.end(optimizer), None)
 
     def freeze_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """`optimizer` has used its gradients: what was read of them is final, and what a later backward adds to them
-        (a generator's, through the discriminator) is none of its business."""
-        if len(self._optimizers) > 1:
-            self._final |= self._places_of[id(optimizer)]
+        """`optimizer` has used its gradients: what was read of them is final."""
+        owners = self.signs.owners
+        if owners.several and self._gradient_parts:
+            self._final |= owners.places(optimizer)
             self._final_parts = self._gradient_parts
+        owners.use(optimizer)
+
+    def add_gradients(self, seen: Observation | None, optimizer: torch.optim.Optimizer) -> None:
+        """`optimizer` has used its gradients within a step that was already read: they are added to it."""
+        if seen is not None and self._gradient_parts:
+            columns = self.signs.gradients.columns[sorted(self.signs.owners.places(optimizer))]
+            self._fast.submit(seen, self._gradient_parts, only=columns)
+        self.signs.owners.use(optimizer)
 
     def forget_gradients(self) -> None:
         """The step has ended."""

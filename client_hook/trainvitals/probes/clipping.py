@@ -6,7 +6,7 @@ was not finite (then clipping spoils every gradient), and absent where no step w
 it. What clips value by value, or parameter by parameter, has no such factor: there it is that one parameter's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,25 +23,21 @@ AIM_AGAIN = 100  # steps for which a good choice is kept
 
 
 class Clipping:
-    """Measures at one of `parameters` (pairs of name and parameter) that `optimizer`, the clock, owns."""
+    """Measures at one of `parameters` (pairs of name and parameter): of those at the places that the clock owns; where
+    it owns none, nothing is measured."""
 
     name = "clipping"
 
     def __init__(
-        self,
-        parameters: Sequence[tuple[str, torch.nn.Parameter]],
-        optimizer: torch.optim.Optimizer | None,
-        columns: Columns,
+        self, parameters: Sequence[tuple[str, torch.nn.Parameter]], owned: Collection[int], columns: Columns
     ) -> None:
-        self.ratio = columns.add("", wire.RUN, wire.CLIP_RATIO)
-        self.total = columns.add("", wire.RUN, wire.GRAD_NORM_CLIPPED)
         self._parameters = [parameter for _, parameter in parameters]
-        held = {id(p) for group in (optimizer.param_groups if optimizer else []) for p in group["params"]}
-        owned = [i for i, parameter in enumerate(self._parameters) if id(parameter) in held and parameter.numel()]
-        small = [i for i in owned if self._parameters[i].numel() <= SMALL]
-        self._candidates = np.array(
-            small or sorted(owned, key=lambda i: self._parameters[i].numel())[:1], dtype=np.intp
-        )
+        self._owned = sorted((i for i in owned if self._parameters[i].numel()), key=self._size)
+        if self._owned:
+            self.ratio = columns.add("", wire.RUN, wire.CLIP_RATIO)
+            self.total = columns.add("", wire.RUN, wire.GRAD_NORM_CLIPPED)
+        small = sorted(i for i in self._owned if self._size(i) <= SMALL)
+        self._candidates = np.array(small or self._owned[:1], dtype=np.intp)
         self._anchor = int(self._candidates[-1]) if len(self._candidates) else None
         self._aimed = 0
         self._before: torch.Tensor | None = None
@@ -64,16 +60,17 @@ class Clipping:
         measured, self._measured, self._before = self._measured, None, None
         return [] if measured is None else [Part(slice(self.ratio, self.ratio + 1), measured.reshape(1))]
 
-    def conclude(self, seen: Observation, norms: npt.NDArray[np.float32], total: float) -> None:
-        """The step's values have arrived: its gradients before clipping (`norms`, [parameters], 0 where absent) and
-        their `total`. A gradient of 0 tells nothing: then the ratio is absent."""
+    def conclude(self, seen: Observation, norms: npt.NDArray[np.float32]) -> None:
+        """The step's values have arrived: its gradients before clipping, [parameters], 0 where absent. A gradient of 0
+        tells nothing: then the ratio is absent."""
         if self._anchor is None:
             return
         if norms[self._anchor] == 0:
             seen.present[self.ratio] = False
         if seen.present[self.ratio]:
             with np.errstate(all="ignore"):
-                seen.put(self.total, float(np.float32(total) * seen.values[self.ratio]))
+                total = np.sqrt(np.square(norms[self._owned].astype(np.float64)).sum())
+                seen.put(self.total, float(total * seen.values[self.ratio]))
         self._aim(norms)
 
     def _aim(self, norms: npt.NDArray[np.float32]) -> None:
@@ -82,6 +79,9 @@ class Clipping:
         if self._aimed < 0 or not norms[self._anchor] > 0:
             self._anchor = int(self._candidates[np.argmax(np.nan_to_num(norms[self._candidates], posinf=0.0))])
             self._aimed = AIM_AGAIN
+
+    def _size(self, place: int) -> int:
+        return self._parameters[place].numel()
 
     @torch.no_grad()
     def _norm(self) -> torch.Tensor | None:

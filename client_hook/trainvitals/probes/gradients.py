@@ -18,6 +18,7 @@ from trainvitals.record.columns import Columns
 from trainvitals.record.transfer import Part
 
 ANCHORS = 8  # parameters that carry a hook
+MOST_ANCHORS = 64  # where parts of a model take turns
 USUAL = (torch.float32, torch.strided)
 
 
@@ -38,20 +39,17 @@ class Gradients:
         self._anchor(self._parameters, on_end)
 
     def ensure_anchored(self, on_end: Callable[[], None]) -> None:
-        """Move the anchors to parameters that do get gradients; for when a step passed without one firing."""
+        """Put anchors on parameters that do get gradients; for when a step passed without one firing. The earlier ones
+        stay, within bounds: parts of a model may take turns."""
         with_gradient = [parameter for parameter in self._parameters if parameter.grad is not None]
-        if with_gradient:
-            self.detach()
-            self._anchor(with_gradient, on_end)
+        self._anchor(with_gradient, on_end)
+        for handle in self._handles[:-MOST_ANCHORS]:
+            handle.remove()
+        del self._handles[:-MOST_ANCHORS]
 
     def rearm(self) -> None:
         """A forward begins: if the last backward raised, the engine threw the callback away with it."""
         self._queued = False
-
-    def places_of(self, optimizer: torch.optim.Optimizer) -> set[int]:
-        """Which of the parameters an optimizer owns, by their place in the columns."""
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        return {i for i, parameter in enumerate(self._parameters) if id(parameter) in held}
 
     def detach(self) -> None:
         """Remove every hook."""

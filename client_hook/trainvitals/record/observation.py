@@ -19,6 +19,7 @@ class Observation:
         self.values: npt.NDArray[np.float32] = np.full(columns, np.nan, dtype=np.float32)
         self.present: npt.NDArray[np.bool_] = np.zeros(columns, dtype=np.bool_)
         self.sealed = False
+        self.late = False  # whether gradients were added after it was read
         self._awaited = 0
 
     @property
@@ -35,12 +36,17 @@ class Observation:
         """`deliveries` calls of `fill` are still to come (they may already have come)."""
         self._awaited += deliveries
 
-    def fill(self, pieces: list[tuple[Index, npt.NDArray[np.float32]]] | None) -> None:
-        """Take in what a transfer brought; None if it was dropped, which leaves its columns absent."""
+    def fill(
+        self, pieces: list[tuple[Index, npt.NDArray[np.float32]]] | None, only: npt.NDArray[np.intp] | None = None
+    ) -> None:
+        """Take in what a transfer brought; None if it was dropped, which leaves its columns absent. With `only`, what
+        is of other columns is left out."""
         self._awaited -= 1
         for columns, values in pieces or []:
-            self.values[columns] = values
-            self.present[columns] = True
+            places = np.arange(len(self.values))[columns]
+            kept = slice(None) if only is None else np.isin(places, only)
+            self.values[places[kept]] = values[kept]
+            self.present[places[kept]] = True
 
     def put(self, column: int, value: float) -> None:
         """A value known on the host."""

@@ -3,6 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
 
 from trainvitals import wire
 from trainvitals.record.columns import Columns
@@ -44,11 +48,12 @@ class Stream:
         self._queue.append(observation)
         return observation
 
-    def submit(self, observation: Observation, parts: Sequence[Part]) -> None:
-        """Add values that are on their way."""
+    def submit(self, observation: Observation, parts: Sequence[Part], only: npt.NDArray[np.intp] | None = None) -> None:
+        """Add values that are on their way; with `only`, those of these columns."""
         expected = len({part.values.device for part in parts})
         observation.expect(expected)
-        self._transfer.submit(parts, observation.fill)
+        observation.late |= only is not None
+        self._transfer.submit(parts, partial(observation.fill, only=only))
 
     def advance(self) -> None:
         """Examine what has arrived and emit what is complete."""

@@ -152,6 +152,58 @@ def test_a_user_who_asks_for_the_scale_before_the_update_changes_nothing(fused: 
     assert series(records_of(watch), "", wire.SKIPPED) == {i: float(overflows(i)) for i in range(STEPS)}
 
 
+def test_a_scale_set_by_hand_is_no_skip() -> None:
+    """Between two micro-batches, say."""
+    made = scaled(torch.optim.SGD, lr=1e-3)()
+    watch = trainvitals.watch(made.model, made.optimizer, scaler=made.scaler, mode="offline")
+    for _ in range(3):
+        made.optimizer.zero_grad()
+        for _ in range(2):
+            made.scaler.scale(made.model(batch()).mean()).backward()
+            made.scaler.update(2048.0)
+        made.scaler.step(made.optimizer)
+        made.scaler.update()
+    assert series(records_of(watch), "", wire.SKIPPED) == {0: 0.0, 1: 0.0, 2: 0.0}
+
+
+def test_another_optimizers_skip_is_none_of_ours() -> None:
+    """One that shares the scaler but is not watched."""
+    made, other = scaled(torch.optim.SGD, lr=1e-3)(), one(torch.optim.SGD, lr=1e-3)()
+    watch = trainvitals.watch(made.model, made.optimizer, scaler=made.scaler, mode="offline")
+    for i in range(3):
+        for each in (other, made):
+            each.optimizer.zero_grad()
+            made.scaler.scale(each.model(batch(overflow=each is other and i == 1)).mean()).backward()
+        for each in (made, other):
+            made.scaler.step(each.optimizer)
+        made.scaler.update()
+        watch.step()
+    assert series(records_of(watch), "", wire.SKIPPED) == {0: 0.0, 1: 0.0, 2: 0.0}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_one_of_two_optimizers_of_a_model_may_overflow_alone(fused: bool) -> None:
+    """The clock's skip counts though the other one steps after the same backward; the other's does not."""
+    model = net()
+    body = torch.optim.SGD(model[:4].parameters(), 1e-3, fused=fused)
+    head = torch.optim.SGD(model[4:].parameters(), 1e-3, fused=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    watch = trainvitals.watch(model, {"body": body, "head": head}, scaler=scaler, mode="offline")
+    seed_all()
+    for i in range(8):
+        for optimizer in (body, head):
+            optimizer.zero_grad()
+        scaler.scale(model(batch()).square().mean()).backward()
+        for k, part in ((2, model[0]), (5, model[4])):
+            part.weight.grad[0, 0] = float("inf") if i == k else part.weight.grad[0, 0]
+        for optimizer in (body, head):
+            scaler.step(optimizer)
+        scaler.update()
+    records = records_of(watch)
+    assert faults(records) == []
+    assert series(records, "", wire.SKIPPED) == {i: float(i == 2) for i in range(8)}
+
+
 def test_a_disabled_scaler_is_no_scaler() -> None:
     """As loops keep one for the case without mixed precision."""
     model = net()
