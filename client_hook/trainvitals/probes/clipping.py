@@ -39,19 +39,21 @@ class Clipping:
         small = sorted(i for i in self._owned if self._size(i) <= SMALL)
         self._candidates = np.array(small or self._owned[:1], dtype=np.intp)
         self._anchor = int(self._candidates[-1]) if len(self._candidates) else None
+        self._measuring = self._anchor  # in the step under way
         self._aimed = 0
         self._before: torch.Tensor | None = None
         self._measured: torch.Tensor | None = None
 
     def begin(self, scale: torch.Tensor | None) -> None:
         """At the end of a backward, whose gradients carry `scale`."""
-        norm = self._norm()
-        self._before = norm if norm is None or scale is None else norm / scale.to(norm.device, non_blocking=True)
+        self._before, self._measuring = None, self._anchor
+        if (norm := self._norm()) is not None:
+            self._before = norm if scale is None else norm / scale.to(norm.device, non_blocking=True)
 
     def end(self, optimizer: torch.optim.Optimizer) -> None:
         """At a step of the clock: before it, or after it where the backward came within (a closure's)."""
-        norm, before, self._before = self._norm(), self._before, None
-        if norm is not None and before is not None:
+        before, self._before = self._before, None
+        if before is not None and (norm := self._norm()) is not None:
             scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer unscales within its step
             self._measured = (norm / scale if isinstance(scale, torch.Tensor) else norm) / before
 
@@ -85,7 +87,7 @@ class Clipping:
 
     @torch.no_grad()
     def _norm(self) -> torch.Tensor | None:
-        if self._anchor is None or (grad := self._parameters[self._anchor].grad) is None:
+        if self._measuring is None or (grad := self._parameters[self._measuring].grad) is None:
             return None
         norm: torch.Tensor = torch.linalg.vector_norm(plain(grad).float())
         return norm
