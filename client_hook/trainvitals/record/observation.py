@@ -19,6 +19,7 @@ class Observation:
         self.values: npt.NDArray[np.float32] = np.full(columns, np.nan, dtype=np.float32)
         self.present: npt.NDArray[np.bool_] = np.zeros(columns, dtype=np.bool_)
         self.sealed = False
+        self.evidence: object = None  # of a break in this step, for whoever looks for its origin
         self._awaited = 0
 
     @property
