@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainvitals import wire
+from trainvitals.origin.inquiry import Inquiry
 from trainvitals.record.findings import Context, GradientFindings, ResultFindings, StatisticsFindings, health_check
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit
@@ -22,11 +23,13 @@ class Examiner:
     """Examines the observations of `signs`. `on_statistics` is told of each examined step and the layers corrupt in
     it."""
 
-    def __init__(self, signs: Signs, emit: Emit) -> None:
+    def __init__(self, signs: Signs, emit: Emit, inquiry: Inquiry) -> None:
         self._signs = signs
+        self._inquiry = inquiry
         self._emit = emit
         self.on_statistics: Watcher = lambda seen, bad: None
         self.headroom_seen: dict[str, float] = {}
+        self.first = ""  # what broke first in the step examined last, in a few words
         self.nan_grad_steps = 0  # examined steps in which a gradient was not finite
         self._nan_grad_step: int | None = None  # the last of them
         self._gradients = GradientFindings([name for name, _ in signs.parameters], signs.gradients.columns)
@@ -45,21 +48,26 @@ class Examiner:
         """A step's gradients and statistics have arrived."""
         self._note_headroom(seen)
         context = self._context(seen)
-        self._examine_gradients(seen, context)
+        gradients = self._examine_gradients(seen, context)
+        broken = [event for findings in self._statistics for event in findings.examine(seen, context)]
+        self.first = self._inquiry.find(seen, [*gradients, *broken])
+        for event in broken:
+            self._emit(event)
         for findings, (_, snapshots) in zip(self._statistics, self._signs.statistics, strict=True):
-            for event in findings.examine(seen, context):
-                self._emit(event)
             snapshots.judge(seen.step, not findings.bad)
         self.on_statistics(seen, self.corrupt)
 
     def conclude(self, seen: Observation) -> None:
         """Its loss and output are known too, and the gradients of optimizers that came after it was read."""
         context = self._context(seen)
-        if seen.late:
-            self._examine_gradients(seen, context)
-        for event in self._results.examine(seen, context):
+        late = self._examine_gradients(seen, context) if seen.late else []
+        events = self._results.examine(seen, context)
+        for event in events:
             log.warning("[NaN %s] iter %d: %s", event.signal.upper(), event.step, event.kind)
             self._emit(event)
+        self._inquiry.find(seen, [*late, *events])
+        loss = self._signs.progress.loss
+        self._inquiry.conclude(seen, float(seen.values[loss]) if seen.present[loss] else None)
 
     def examine_weights(self, seen: Observation) -> None:
         """The slow layout has arrived: the periodic health check."""
@@ -80,9 +88,11 @@ class Examiner:
         skipped = scaler.active and bool(seen.values[scaler.skipped_column] > 0)
         return Context(skipped, self.headroom_seen, self._signs.places())
 
-    def _examine_gradients(self, seen: Observation, context: Context) -> None:
+    def _examine_gradients(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
         norms = self._add_up(seen)
-        self._tell_of_gradients(self._gradients.examine(seen, context), seen.step, norms, context.skipped)
+        events = self._gradients.examine(seen, context)
+        self._tell_of_gradients(events, seen.step, norms, context.skipped)
+        return events
 
     def _add_up(self, seen: Observation) -> npt.NDArray[np.float32]:
         """The norms of the gradients there were; their total is put down, before and after clipping."""
@@ -98,8 +108,11 @@ class Examiner:
 
     def _note_headroom(self, seen: Observation) -> None:
         headroom = self._signs.headroom
-        for place in np.flatnonzero(seen.present[headroom.columns]).tolist():
-            self.headroom_seen[headroom.layers[place]] = float(seen.values[headroom.columns[place]])
+        places = np.flatnonzero(seen.present[headroom.columns]).tolist()
+        if places:
+            rooms = {headroom.layers[place]: float(seen.values[headroom.columns[place]]) for place in places}
+            self.headroom_seen |= rooms
+            self._inquiry.note_headroom(seen.step, rooms)
 
     def _tell_of_gradients(
         self, events: list[wire.NonFinite], step: int, norms: npt.NDArray[np.float32], skipped: bool

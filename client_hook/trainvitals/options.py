@@ -29,6 +29,7 @@ class Options:
     server: str | None = None
     max_repairs: int | None = None
     start_step: int = 0
+    keep_batches: bool = True
 
     def __post_init__(self) -> None:
         for name, value, known in (

@@ -83,6 +83,7 @@ class Steps:
         self._find_owners()
         self._vitals.signs.gradients.attach(self._on_backward_end)
         self._vitals.signs.learn_order()
+        self._vitals.inquiry.attach()
         self._vitals.arm(self._count)
 
     def _find_owners(self) -> None:
@@ -96,6 +97,7 @@ class Steps:
             handle.remove()
         self._handles.clear()
         self._vitals.signs.detach()
+        self._vitals.inquiry.close()
 
     @property
     def last(self) -> int:
@@ -128,14 +130,16 @@ class Steps:
 
     def on_forward(self, module: nn.Module, args: tuple[Any, ...], place: int) -> None:
         """The next step begins: what is open is whole."""
-        if not self.paused and torch.is_grad_enabled() and any(unwrap(m) is module for m in self._models.values()):
+        if self.paused or self._guard.inside or not torch.is_grad_enabled():
+            return
+        if any(unwrap(m) is module for m in self._models.values()):
             self._vitals.signs.gradients.rearm()
             self._guard.run("step", self._begin, None)
 
     # --- what the hooks call --------------------------------------------------------------------------------------
 
     def _on_backward_end(self) -> None:
-        if not self.paused:
+        if not self.paused and not self._guard.inside:
             self._guard.run("step", self._backward_ended, None)
 
     def _begin(self) -> None:

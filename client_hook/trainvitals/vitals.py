@@ -4,7 +4,8 @@ One vector per step goes to the host in one copy. What is read when is decided b
 values by `examining.py`; what is done about a finding by `repair/keeper.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from trainvitals.examining import Examiner
 from trainvitals.layers import Norm
 from trainvitals.nesting import floating_tensors
 from trainvitals.options import Options
+from trainvitals.origin.inquiry import Inquiry
 from trainvitals.probes.guard import Guard
 from trainvitals.record.columns import Register
 from trainvitals.record.metrics import Metrics, put_value
@@ -28,7 +30,9 @@ HEADROOM_EVERY = 20  # steps; health rule 1
 class Vitals:
     """Reads everything and emits it."""
 
-    def __init__(self, training: Training, options: Options, guard: Guard, emit: Emit) -> None:
+    def __init__(
+        self, training: Training, options: Options, guard: Guard, emit: Emit, folder: Callable[[], Path | None]
+    ) -> None:
         self._guard = guard
         self._transfer = Transfer()
         self._gradient_parts: list[Part] = []
@@ -36,7 +40,8 @@ class Vitals:
         self._final: set[int] = set()
         register = Register()
         self.signs = Signs(training, options, guard, register)
-        self.examiner = Examiner(self.signs, emit)
+        self.inquiry = Inquiry(training, self.signs, guard, emit, folder if options.keep_batches else None)
+        self.examiner = Examiner(self.signs, emit, self.inquiry)
         places = self.signs.places
         examiner = self.examiner
         self._fast = Stream(self.signs.fast, self._transfer, emit, places, examiner.examine, examiner.conclude)
@@ -63,6 +68,7 @@ class Vitals:
         norms = self._guard.run(gradients.name, lambda: gradients.read(scaler.scale(), without), none)
         self._gradient_parts = self._final_parts + norms + self._guard.run(scaler.name, scaler.read, none)
         self._guard.run(self.signs.clipping.name, lambda: self.signs.clipping.begin(scaler.scale()), None)
+        self._guard.run(self.inquiry.name, lambda: self.inquiry.end_backward(norms), None)
 
     def read_clipping(self, optimizer: torch.optim.Optimizer) -> None:
         """Before and after a step of the clock: what clipping has left of the gradients."""
@@ -85,12 +91,14 @@ class Vitals:
 
     def forget_gradients(self) -> None:
         """The step has ended."""
+        self.inquiry.forget()
         self._gradient_parts, self._final_parts, self._final = [], [], set()
 
     def read_step(self, step: int, skipped: bool | torch.Tensor | None, step_time: float | None) -> Observation:
         """At the end of a step: everything that is read then, joined with the gradients read before."""
         seen = self._fast.open(step)
         signs = self.signs
+        self._guard.run(self.inquiry.name, lambda: self.inquiry.end_step(seen, skipped is True), None)
         parts = list(self._gradient_parts)
         parts += self._guard.run(signs.headroom.name, signs.headroom.collect, parts[:0])
         parts += self._guard.run(signs.clipping.name, signs.clipping.read, parts[:0])

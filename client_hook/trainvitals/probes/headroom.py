@@ -44,7 +44,9 @@ class Headroom:
 
     def on_forward(self, module: nn.Module, args: tuple[Any, ...], place: int) -> None:
         """Keep the largest input magnitude of one layer."""
-        if self._handles and self._modules[place][1] is module and torch.is_grad_enabled():
+        if self._guard.inside or not torch.is_grad_enabled():
+            return
+        if self._handles and self._modules[place][1] is module:
             self._guard.run(self.name, lambda: self._measure(module, args, place), None)
 
     def disarm(self) -> None:

@@ -197,7 +197,7 @@ class Keeper:
     def _explain(self, seen: Observation) -> str:
         """The suspected cause, from what was measured: a skipped step, and the least headroom sampled."""
         scaler = self._vitals.signs.scaler
-        parts = []
+        parts = [first] if (first := self._vitals.examiner.first) else []
         if scaler.active and seen.values[scaler.skipped_column] > 0:
             parts.append(f"the grad scaler skipped step {seen.step}")
         if self._vitals.examiner.headroom_seen:
