@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from trainvitals import wire
 from trainvitals.origin.inquiry import Inquiry
+from trainvitals.probes.guard import Guard
 from trainvitals.record.findings import Context, GradientFindings, ResultFindings, StatisticsFindings, health_check
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit
@@ -23,8 +24,9 @@ class Examiner:
     """Examines the observations of `signs`. `on_statistics` is told of each examined step and the layers corrupt in
     it."""
 
-    def __init__(self, signs: Signs, emit: Emit, inquiry: Inquiry) -> None:
+    def __init__(self, signs: Signs, emit: Emit, inquiry: Inquiry, guard: Guard) -> None:
         self._signs = signs
+        self._guard = guard
         self._inquiry = inquiry
         self._emit = emit
         self.on_statistics: Watcher = lambda seen, bad: None
@@ -45,32 +47,51 @@ class Examiner:
         return set().union(*(findings.bad for findings in self._statistics))
 
     def examine(self, seen: Observation) -> None:
-        """A step's gradients and statistics have arrived."""
-        self._note_headroom(seen)
+        """A step's gradients and statistics have arrived. What fails in one of them leaves the others as they are."""
+        run = self._guard.run
+        none: list[wire.NonFinite] = []
+        run("headroom findings", lambda: self._note_headroom(seen), None)
         context = self._context(seen)
-        gradients = self._examine_gradients(seen, context)
-        broken = [event for findings in self._statistics for event in findings.examine(seen, context)]
-        self.first = self._inquiry.find(seen, [*gradients, *broken])
+        gradients = run("gradient findings", lambda: self._examine_gradients(seen, context), none)
+        broken = run("statistics findings", lambda: self._examine_statistics(seen, context), none)
+        self.first = run(self._inquiry.name, lambda: self._inquiry.find(seen, [*gradients, *broken]), "")
         for event in broken:
             self._emit(event)
-        for findings, (_, snapshots) in zip(self._statistics, self._signs.statistics, strict=True):
-            snapshots.judge(seen.step, not findings.bad)
-        self.on_statistics(seen, self.corrupt)
+        run("notes", lambda: self.on_statistics(seen, self.corrupt), None)
 
     def conclude(self, seen: Observation) -> None:
         """Its loss and output are known too, and the gradients of optimizers that came after it was read."""
         context = self._context(seen)
-        late = self._examine_gradients(seen, context) if seen.late else []
+        run = self._guard.run
+        events: list[wire.NonFinite] = []
+        if seen.late:
+            events += run("gradient findings", lambda: self._examine_gradients(seen, context), events[:0])
+        events += run("result findings", lambda: self._examine_results(seen, context), events[:0])
+        run(self._inquiry.name, lambda: self._inquire(seen, events), None)
+
+    def examine_weights(self, seen: Observation) -> None:
+        """The slow layout has arrived: the periodic health check."""
+        self._guard.run("weight findings", lambda: self._check_health(seen), None)
+
+    def _examine_statistics(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
+        broken = [event for findings in self._statistics for event in findings.examine(seen, context)]
+        for findings, (_, snapshots) in zip(self._statistics, self._signs.statistics, strict=True):
+            snapshots.judge(seen.step, not findings.bad)
+        return broken
+
+    def _examine_results(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
         events = self._results.examine(seen, context)
         for event in events:
             log.warning("[NaN %s] iter %d: %s", event.signal.upper(), event.step, event.kind)
             self._emit(event)
-        self._inquiry.find(seen, [*late, *events])
+        return events
+
+    def _inquire(self, seen: Observation, events: list[wire.NonFinite]) -> None:
+        self._inquiry.find(seen, events)
         loss = self._signs.progress.loss
         self._inquiry.conclude(seen, float(seen.values[loss]) if seen.present[loss] else None)
 
-    def examine_weights(self, seen: Observation) -> None:
-        """The slow layout has arrived: the periodic health check."""
+    def _check_health(self, seen: Observation) -> None:
         weights = self._signs.weights
         pairs = zip(weights.weight_columns, weights.moment_columns, strict=True)
         wrong = [

@@ -5,6 +5,7 @@ values by `examining.py`; what is done about a finding by `repair/keeper.py`.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from trainvitals.nesting import floating_tensors
 from trainvitals.options import Options
 from trainvitals.origin.inquiry import Inquiry
 from trainvitals.probes.guard import Guard
+from trainvitals.probes.statistics import Statistics
 from trainvitals.record.columns import Register
 from trainvitals.record.metrics import Metrics, put_value
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit, Stream
 from trainvitals.record.transfer import Part, Transfer
+from trainvitals.repair.snapshots import Snapshots
 from trainvitals.signs import Signs
 from trainvitals.training import Training
 
@@ -41,7 +44,7 @@ class Vitals:
         register = Register()
         self.signs = Signs(training, options, guard, register)
         self.inquiry = Inquiry(training, self.signs, guard, emit, folder if options.keep_batches else None)
-        self.examiner = Examiner(self.signs, emit, self.inquiry)
+        self.examiner = Examiner(self.signs, emit, self.inquiry, guard)
         places = self.signs.places
         examiner = self.examiner
         self._fast = Stream(self.signs.fast, self._transfer, emit, places, examiner.examine, examiner.conclude)
@@ -86,7 +89,8 @@ class Vitals:
         """`optimizer` has used its gradients within a step that was already read: they are added to it."""
         if seen is not None and self._gradient_parts:
             columns = self.signs.gradients.columns[sorted(self.signs.owners.places(optimizer))]
-            self._fast.submit(seen, self._gradient_parts, only=columns)
+            parts = self._gradient_parts
+            self._guard.run("transfer", lambda: self._fast.submit(seen, parts, only=columns), None)
         self.signs.owners.use(optimizer)
 
     def forget_gradients(self) -> None:
@@ -103,23 +107,21 @@ class Vitals:
         parts += self._guard.run(signs.headroom.name, signs.headroom.collect, parts[:0])
         parts += self._guard.run(signs.clipping.name, signs.clipping.read, parts[:0])
         for probe, snapshots in signs.statistics:
-            reading = self._guard.run(probe.name, probe.read, None)
-            if reading is not None:
-                parts += reading[0]
-                snapshots.keep(step, reading[1])
+            parts += self._guard.run(probe.name, partial(_read_statistics, probe, snapshots, step), parts[:0])
         if isinstance(skipped, torch.Tensor):
             parts.append(Part(slice(signs.scaler.skipped_column, signs.scaler.skipped_column + 1), skipped))
         elif skipped is not None:
             seen.put(signs.scaler.skipped_column, float(skipped))
         hook_time = self._guard.take_cpu()
         self._guard.run(signs.progress.name, lambda: signs.progress.put(seen, step_time, hook_time), None)
-        self._fast.submit(seen, parts)
+        self._guard.run("transfer", lambda: self._fast.submit(seen, parts), None)
         return seen
 
     def read_weights(self, step: int) -> None:
         """The slow layout; examined in the next `advance`, after this step's statistics, which its verdict includes."""
         seen = self._slow.open(step)
-        self._slow.submit(seen, self._guard.run(self.signs.weights.name, self.signs.weights.read, []))
+        weights = self.signs.weights
+        self._guard.run(weights.name, lambda: self._slow.submit(seen, weights.read()), None)
         seen.sealed = True
 
     def add_loss(self, seen: Observation, loss: Any) -> None:
@@ -129,12 +131,14 @@ class Vitals:
 
     def add_output(self, seen: Observation, output: Any) -> None:
         """The network's output, as a tensor or nested: its non-finite elements are counted, on its device."""
+        self._guard.run("output", lambda: self._add_output(seen, output), None)
+
+    def _add_output(self, seen: Observation, output: Any) -> None:
         found = floating_tensors(output)
         if found:
             counts = [(~torch.isfinite(tensor.detach())).sum() for tensor in found]
             column = slice(self.signs.progress.output, self.signs.progress.output + 1)
-            parts = [Part(column, torch.stack(counts).sum().float().reshape(1))]
-            self._guard.run("output", lambda: self._fast.submit(seen, parts), None)
+            self._fast.submit(seen, [Part(column, torch.stack(counts).sum().float().reshape(1))])
 
     def add_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
         """The user's own numbers."""
@@ -164,3 +168,9 @@ class Vitals:
         self._fast.announce_again()
         self._slow.announce_again()
         self._metrics.announce_again()
+
+
+def _read_statistics(probe: Statistics, snapshots: Snapshots, step: int) -> list[Part]:
+    parts, values = probe.read()
+    snapshots.keep(step, values)
+    return parts

@@ -19,7 +19,6 @@ from trainvitals.record.transfer import Part
 
 ANCHORS = 8  # parameters that carry a hook
 MOST_ANCHORS = 64  # where parts of a model take turns
-USUAL = (torch.float32, torch.strided)
 
 
 class Gradients:
@@ -62,8 +61,7 @@ class Gradients:
         the places in `without`. A kind of gradient that fails is disabled by itself."""
         parts: list[Part] = []
         for kind, places in self._groups(without).items():
-            name = self.name if kind[1:] == USUAL else f"{self.name} of {kind[1]}, {kind[2]}"
-            norms = self._guard.run(name, partial(self._norms, places, scale), None)
+            norms = self._guard.run(f"{self.name} of {kind[1]}, {kind[2]}", partial(self._norms, places, scale), None)
             if norms is not None:
                 parts.append(Part(self.columns[np.array(places, dtype=np.intp)], norms))
         return parts
@@ -89,7 +87,7 @@ class Gradients:
             hook = partial(self._on_accumulated, on_end)
             self._handles.append(parameter.register_post_accumulate_grad_hook(hook))  # type: ignore[no-untyped-call]
 
-    def _on_accumulated(self, on_end: Callable[[], None], _: torch.Tensor) -> None:
+    def _on_accumulated(self, on_end: Callable[[], None], _: object) -> None:
         if not self._queued:
             self._queued = True
             Variable._execution_engine.queue_callback(partial(self._again, on_end))
@@ -99,7 +97,17 @@ class Gradients:
 
     def _end(self, on_end: Callable[[], None]) -> None:
         self._queued = False
-        on_end()
+        if not self._guard.run("backward", lambda: self._wait_for_outer(on_end), False):
+            on_end()
+
+    def _wait_for_outer(self, on_end: Callable[[], None]) -> bool:
+        """Where this backward ran within a node of another (reentrant checkpointing), its end is not the end: go on
+        when the outer one comes to the nodes behind that one. False where there are none."""
+        node = torch._C._current_autograd_node()
+        behind = [after for after, _ in node.next_functions if after is not None] if node is not None else []
+        for after in behind:
+            after.register_prehook(partial(self._on_accumulated, on_end))
+        return bool(behind)
 
 
 def plain(grad: torch.Tensor) -> torch.Tensor:

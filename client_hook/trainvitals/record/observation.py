@@ -26,12 +26,12 @@ class Observation:
     @property
     def complete(self) -> bool:
         """Whether it can be handed on."""
-        return self.sealed and self._awaited == 0
+        return self.sealed and self._awaited <= 0
 
     @property
     def arrived(self) -> bool:
         """Whether everything submitted so far has arrived."""
-        return self._awaited == 0
+        return self._awaited <= 0
 
     def expect(self, deliveries: int) -> None:
         """`deliveries` calls of `fill` are still to come (they may already have come)."""

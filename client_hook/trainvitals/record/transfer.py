@@ -3,7 +3,8 @@
 A submission is a list of parts, each a 1-D float32 tensor and the columns it fills. On the CPU it completes at once. On
 CUDA the parts are concatenated and copied into one of a ring of pinned buffers, an event is recorded, and the values
 are read only after the event has completed; a full ring drops the submission and counts it, and nothing is ever
-overwritten or waited for. The current stream is used, no side stream.
+overwritten or waited for. The current stream is used, no side stream. While a CUDA graph is captured nothing is
+submitted, allocated or queried: in capture each of these is an error, of the user's graph too.
 """
 
 from collections import deque
@@ -43,16 +44,31 @@ class Transfer:
         groups: dict[torch.device, list[Part]] = {}
         for part in parts:
             groups.setdefault(part.values.device, []).append(part)
+        failed: list[Exception] = []
         for device, group in groups.items():
-            values = torch.cat([part.values for part in group]) if len(group) > 1 else group[0].values
-            columns = [part.columns for part in group]
-            sizes = [part.values.numel() for part in group]
-            if device.type != "cuda":
-                deliver(_split(columns, sizes, values.cpu().numpy()))
-            elif not self._ring(device).push(values, columns, sizes, deliver):
+            try:
+                sent = self._send(device, group, deliver)
+            except Exception as error:  # the observation must not wait for it; raised below
+                failed.append(error)
+                sent = False
+            if not sent:
                 self.dropped += 1
                 deliver(None)
+        if failed:
+            raise failed[0]
         return len(groups)
+
+    def _send(self, device: torch.device, group: list[Part], deliver: Deliver) -> bool:
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return False
+        values = torch.cat([part.values for part in group]) if len(group) > 1 else group[0].values
+        columns = [part.columns for part in group]
+        sizes = [part.values.numel() for part in group]
+        if device.type == "cuda":
+            return self._ring(device).push(values, columns, sizes, deliver)
+        pieces = _split(columns, sizes, values.cpu().numpy())
+        deliver(pieces)
+        return True
 
     def poll(self) -> None:
         """Deliver what has arrived since the last call."""
@@ -81,7 +97,7 @@ class _Ring:
 
     def push(self, values: torch.Tensor, columns: list[Index], sizes: list[int], deliver: Deliver) -> bool:
         buffer = self._buffer(values.numel())
-        if buffer is None or torch.cuda.is_current_stream_capturing():
+        if buffer is None:
             return False
         buffer[: values.numel()].copy_(values, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
