@@ -1,6 +1,7 @@
 """What is found in the values once they have arrived: events, log lines, and who is told of corrupt statistics."""
 
 import logging
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -49,11 +50,13 @@ class Examiner:
         context = self._context(seen)
         columns = self._signs.gradients.columns
         norms = seen.values[columns][seen.present[columns]]
+        gradients: list[wire.NonFinite] = []
         if norms.size:
-            with np.errstate(all="ignore"):
-                seen.put(self._signs.progress.total, float(np.sqrt(np.square(norms.astype(np.float64)).sum())))
-        gradients = self._gradients.examine(seen, context)
-        self._tell_of_gradients(gradients, seen.step, norms, context.skipped)
+            total = math.sqrt(np.square(norms, dtype=np.float64).sum())
+            seen.put(self._signs.progress.total, total)
+            if not math.isfinite(total):  # squares of float32 do not overflow float64: some norm is not finite
+                gradients = self._gradients.examine(seen, context)
+                self._tell_of_gradients(gradients, seen.step, norms, context.skipped)
         broken = [event for findings in self._statistics for event in findings.examine(seen, context)]
         self.first = self._inquiry.find(seen, [*gradients, *broken])
         for event in broken:
@@ -102,9 +105,9 @@ class Examiner:
     def _tell_of_gradients(
         self, events: list[wire.NonFinite], step: int, norms: npt.NDArray[np.float32], skipped: bool
     ) -> None:
-        """Count the step if a gradient in it is not finite; say so where that is news."""
+        """Count a step in which some gradient is not finite; say so where that is news."""
         broken = int(np.count_nonzero(~np.isfinite(norms)))
-        self.nan_grad_steps += bool(broken)
+        self.nan_grad_steps += 1
         if events:
             log.warning(
                 "[NaN GRAD] iter %d: %d of %d gradients not finite, first %s%s (%d such steps so far)",

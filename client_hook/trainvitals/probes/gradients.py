@@ -8,11 +8,11 @@ itself once more so that DDP has finished its all-reduce. With gradient accumula
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 from torch.autograd import Variable
 
 from trainvitals import wire
+from trainvitals.probes.norms import Norms
 from trainvitals.record.columns import Columns
 from trainvitals.record.transfer import Part
 
@@ -27,6 +27,7 @@ class Gradients:
     def __init__(self, parameters: Sequence[tuple[str, torch.nn.Parameter]], columns: Columns) -> None:
         self._parameters = [parameter for _, parameter in parameters]
         self.columns = columns.add_all([name for name, _ in parameters], wire.PARAMETER, wire.GRAD_NORM)
+        self._norms = Norms(self.columns)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._queued = False
 
@@ -59,22 +60,13 @@ class Gradients:
     def read(self, scale: torch.Tensor | None, without: Collection[int] = ()) -> list[Part]:
         """One norm per parameter that has a gradient, divided by `scale` (the grad scaler's, on its device); not for
         the places in `without`."""
-        parts = []
-        for (device, _, _), places in self._groups(without).items():
-            grads = [_plain(self._parameters[i].grad) for i in places]
-            dtype = torch.float64 if grads[0].dtype == torch.float64 else torch.float32
-            norms = torch.stack(torch._foreach_norm(grads, 2, dtype=dtype)).float()
-            if scale is not None:
-                norms = norms / scale.to(device, non_blocking=True)
-            parts.append(Part(self.columns[np.array(places, dtype=np.intp)], norms))
-        return parts
-
-    def _groups(self, without: Collection[int]) -> dict[tuple[torch.device, torch.dtype, torch.layout], list[int]]:
-        groups: dict[tuple[torch.device, torch.dtype, torch.layout], list[int]] = {}
-        for i, parameter in enumerate(self._parameters):
-            if (grad := parameter.grad) is not None and i not in without:
-                groups.setdefault((grad.device, grad.dtype, grad.layout), []).append(i)
-        return groups
+        gradients = [parameter.grad for parameter in self._parameters]
+        for place in without:
+            gradients[place] = None
+        parts = self._norms.read(gradients)
+        if scale is None:
+            return parts
+        return [Part(p.columns, p.values / scale.to(p.values.device, non_blocking=True)) for p in parts]
 
     def _anchor(self, parameters: Sequence[torch.nn.Parameter], on_end: Callable[[], None]) -> None:
         stride = max(1, len(parameters) // ANCHORS)
@@ -94,12 +86,3 @@ class Gradients:
     def _end(self, on_end: Callable[[], None]) -> None:
         self._queued = False
         on_end()
-
-
-def _plain(grad: torch.Tensor | None) -> torch.Tensor:
-    """A tensor `_foreach_norm` takes: complex as pairs of reals, sparse as its summed values."""
-    assert grad is not None  # noqa: S101 - `_groups` took only parameters with a gradient
-    grad = grad.detach()
-    if grad.is_sparse:
-        grad = grad.coalesce().values()
-    return torch.view_as_real(grad) if grad.is_complex() else grad
