@@ -4,7 +4,8 @@ One vector per step goes to the host in one copy. What is read when is decided b
 values by `examining.py`; what is done about a finding by `repair/keeper.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -100,6 +101,11 @@ class Vitals:
         seen = self._slow.open(step)
         self._slow.submit(seen, self._guard.run(self.signs.weights.name, self.signs.weights.read, []))
         seen.sealed = True
+
+    def forget_averages(self, layers: Collection[str]) -> None:
+        """The running statistics of these layers were written, not trained. May wait for the device."""
+        for probe, _ in self.signs.statistics:
+            self._guard.run(probe.name, partial(probe.forget, layers), None)
 
     def add_loss(self, seen: Observation, loss: Any) -> None:
         """The user's loss: a tensor, copied now since it may be changed in place later, or a number."""
