@@ -84,7 +84,9 @@ class Examiner:
     def _note_headroom(self, seen: Observation) -> None:
         headroom = self._signs.headroom
         for place in np.flatnonzero(seen.present[headroom.columns]).tolist():
-            self.headroom_seen[headroom.layers[place]] = float(seen.values[headroom.columns[place]])
+            value = float(seen.values[headroom.columns[place]])
+            self.headroom_seen[headroom.layers[place]] = value
+            headroom.note(place, value)
 
     def _tell_of_gradients(
         self, events: list[wire.NonFinite], step: int, norms: npt.NDArray[np.float32], skipped: bool

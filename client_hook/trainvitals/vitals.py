@@ -23,8 +23,6 @@ from trainvitals.record.transfer import Part, Transfer
 from trainvitals.signs import Signs
 from trainvitals.training import Training
 
-HEADROOM_EVERY = 20  # steps; health rule 1
-
 
 class Vitals:
     """Reads everything and emits it."""
@@ -127,8 +125,8 @@ class Vitals:
 
     def arm(self, count: int) -> None:
         """After `count` steps: prepare what is measured in the next one alone."""
-        if count % HEADROOM_EVERY == 0:
-            self._guard.run(self.signs.headroom.name, self.signs.headroom.arm, None)
+        headroom = self.signs.headroom
+        self._guard.run(headroom.name, lambda: headroom.arm(count), None)
 
     # --- where it goes --------------------------------------------------------------------------------------------
 
