@@ -96,9 +96,11 @@ class Examiner:
 
     def _note_headroom(self, seen: Observation) -> None:
         headroom = self._signs.headroom
-        places = np.flatnonzero(seen.present[headroom.columns]).tolist()
-        if places:
-            rooms = {headroom.layers[place]: float(seen.values[headroom.columns[place]]) for place in places}
+        rooms = {}
+        for place in np.flatnonzero(seen.present[headroom.columns]).tolist():
+            rooms[headroom.layers[place]] = value = float(seen.values[headroom.columns[place]])
+            headroom.note(place, value)
+        if rooms:
             self.headroom_seen |= rooms
             self._inquiry.note_headroom(seen.step, rooms)
 
