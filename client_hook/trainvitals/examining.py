@@ -1,6 +1,7 @@
 """What is found in the values once they have arrived: events, log lines, and who is told of corrupt statistics."""
 
 import logging
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -57,6 +58,7 @@ class Examiner:
         self.first = run(self._inquiry.name, lambda: self._inquiry.find(seen, [*gradients, *broken]), "")
         for event in broken:
             self._emit(event)
+        run("snapshots", lambda: self._judge_snapshots(seen), None)
         run("notes", lambda: self.on_statistics(seen, self.corrupt), None)
 
     def conclude(self, seen: Observation) -> None:
@@ -74,10 +76,12 @@ class Examiner:
         self._guard.run("weight findings", lambda: self._check_health(seen), None)
 
     def _examine_statistics(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
-        broken = [event for findings in self._statistics for event in findings.examine(seen, context)]
+        return [event for findings in self._statistics for event in findings.examine(seen, context)]
+
+    def _judge_snapshots(self, seen: Observation) -> None:
+        """After the inquiry, which replays the step with the statistics judged last."""
         for findings, (_, snapshots) in zip(self._statistics, self._signs.statistics, strict=True):
             snapshots.judge(seen.step, not findings.bad)
-        return broken
 
     def _examine_results(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
         events = self._results.examine(seen, context)
@@ -110,35 +114,35 @@ class Examiner:
         return Context(skipped, self.headroom_seen, self._signs.places())
 
     def _examine_gradients(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
-        norms = self._add_up(seen)
-        events = self._gradients.examine(seen, context)
-        self._tell_of_gradients(events, seen.step, norms, context.skipped)
-        return events
-
-    def _add_up(self, seen: Observation) -> npt.NDArray[np.float32]:
-        """The norms of the gradients there were; their total is put down, before and after clipping."""
+        """Put down the total norm, before and after clipping; the events of the norms that are not finite."""
         columns = self._signs.gradients.columns
         present = seen.present[columns]
-        norms = np.where(present, seen.values[columns], np.float32(0))
-        if present.any():
-            with np.errstate(all="ignore"):
-                total = float(np.sqrt(np.square(norms.astype(np.float64)).sum()))
-            seen.put(self._signs.progress.total, total)
-            self._signs.clipping.conclude(seen, norms)
-        return norms[present]
+        if not present.any():
+            return []
+        norms = seen.values[columns]  # 0 where absent
+        total = math.sqrt(np.square(norms, dtype=np.float64).sum())
+        seen.put(self._signs.progress.total, total)
+        self._signs.clipping.conclude(seen, norms)
+        if math.isfinite(total):  # squares of float32 do not overflow float64: no norm is not finite
+            return []
+        events = self._gradients.examine(seen, context)
+        self._tell_of_gradients(events, seen.step, norms[present], context.skipped)
+        return events
 
     def _note_headroom(self, seen: Observation) -> None:
         headroom = self._signs.headroom
-        places = np.flatnonzero(seen.present[headroom.columns]).tolist()
-        if places:
-            rooms = {headroom.layers[place]: float(seen.values[headroom.columns[place]]) for place in places}
+        rooms = {}
+        for place in np.flatnonzero(seen.present[headroom.columns]).tolist():
+            rooms[headroom.layers[place]] = value = float(seen.values[headroom.columns[place]])
+            headroom.note(place, value)
+        if rooms:
             self.headroom_seen |= rooms
             self._inquiry.note_headroom(seen.step, rooms)
 
     def _tell_of_gradients(
         self, events: list[wire.NonFinite], step: int, norms: npt.NDArray[np.float32], skipped: bool
     ) -> None:
-        """Count the step if a gradient in it is not finite; say so where that is news."""
+        """Count a step in which some gradient is not finite; say so where that is news."""
         broken = int(np.count_nonzero(~np.isfinite(norms)))
         if broken and step != self._nan_grad_step:
             self._nan_grad_step = step

@@ -6,7 +6,9 @@ while the owner lives, and the owner is asked whether the module really is its o
 nothing.
 """
 
-from collections.abc import Mapping
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import count
 from typing import Any, Protocol
@@ -42,6 +44,25 @@ _listeners: WeakValueDictionary[int, Any] = WeakValueDictionary()
 _numbers = count()
 
 
+class _Muted(threading.local):
+    """Whether this thread's calls are our own."""
+
+    now = False
+
+
+_muted = _Muted()
+
+
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """What this thread calls in the body is no training: no listener is told of it."""
+    earlier, _muted.now = _muted.now, True
+    try:
+        yield
+    finally:
+        _muted.now = earlier
+
+
 def listen(listener: Listener, module: nn.Module, place: int = 0) -> RemovableHandle:
     """Call `listener.on_forward` before each forward of `module` until the handle is removed."""
     return module.register_forward_pre_hook(partial(_call, _number_of(listener), place))
@@ -75,7 +96,7 @@ def _loaded(number: int, module: nn.Module, incompatible: Any) -> None:
 
 
 def _called(number: int, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _muted.now:
         return
     listener = _listeners.get(number)
     if listener is not None:
@@ -83,7 +104,7 @@ def _called(number: int, module: nn.Module, args: tuple[Any, ...], kwargs: Mappi
 
 
 def _call(number: int, place: int, module: nn.Module, args: tuple[Any, ...]) -> None:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _muted.now:
         return
     listener = _listeners.get(number)
     if listener is not None:

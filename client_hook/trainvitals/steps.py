@@ -130,16 +130,14 @@ class Steps:
 
     def on_forward(self, module: nn.Module, args: tuple[Any, ...], place: int) -> None:
         """The next step begins: what is open is whole."""
-        if self.paused or self._guard.inside or not torch.is_grad_enabled():
-            return
-        if any(unwrap(m) is module for m in self._models.values()):
+        if not self.paused and torch.is_grad_enabled() and any(unwrap(m) is module for m in self._models.values()):
             self._vitals.signs.gradients.rearm()
             self._guard.run("step", self._begin, None)
 
     # --- what the hooks call --------------------------------------------------------------------------------------
 
     def _on_backward_end(self) -> None:
-        if not self.paused and not self._guard.inside:
+        if not self.paused:
             self._guard.run("step", self._backward_ended, None)
 
     def _begin(self) -> None:

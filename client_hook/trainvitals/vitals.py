@@ -4,7 +4,7 @@ One vector per step goes to the host in one copy. What is read when is decided b
 values by `examining.py`; what is done about a finding by `repair/keeper.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,6 @@ from trainvitals.record.transfer import Part, Transfer
 from trainvitals.repair.snapshots import Snapshots
 from trainvitals.signs import Signs
 from trainvitals.training import Training
-
-HEADROOM_EVERY = 20  # steps; health rule 1
 
 
 class Vitals:
@@ -124,6 +122,11 @@ class Vitals:
         self._guard.run(weights.name, lambda: self._slow.submit(seen, weights.read()), None)
         seen.sealed = True
 
+    def forget_averages(self, layers: Collection[str]) -> None:
+        """The running statistics of these layers were written, not trained. May wait for the device."""
+        for probe, _ in self.signs.statistics:
+            self._guard.run(probe.name, partial(probe.forget, layers), None)
+
     def add_loss(self, seen: Observation, loss: Any) -> None:
         """The user's loss: a tensor, copied now since it may be changed in place later, or a number."""
         column = self.signs.progress.loss
@@ -146,8 +149,8 @@ class Vitals:
 
     def arm(self, count: int) -> None:
         """After `count` steps: prepare what is measured in the next one alone."""
-        if count % HEADROOM_EVERY == 0:
-            self._guard.run(self.signs.headroom.name, self.signs.headroom.arm, None)
+        headroom = self.signs.headroom
+        self._guard.run(headroom.name, lambda: headroom.arm(count), None)
 
     # --- where it goes --------------------------------------------------------------------------------------------
 

@@ -56,6 +56,10 @@ VAR_MAX = "running_var.max"
 NONFINITE_CHANNELS = "nonfinite_channels"
 NEGATIVE_CHANNELS = "negative_channels"
 NORM_STATS = (MEAN_MIN, MEAN_MAX, VAR_MIN, VAR_MAX, NONFINITE_CHANNELS, NEGATIVE_CHANNELS)
+# The largest, over channels, distance of the batch's mean from the running mean before it, in standard deviations of
+# the layer. Absent until the layer's averages have settled, and wherever it is not known.
+BATCH_SHIFT = "batch_shift"
+VAR_ROOM = "var_room"  # 65504 / largest running variance, of statistics held in fp16; absent elsewhere
 
 WEIGHT_NORM = "weight_norm"  # L2 of a parameter, every `health_every` steps
 MOMENT_NORM = "moment_norm"  # sum of the L2 norms of its optimizer state

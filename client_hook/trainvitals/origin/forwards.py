@@ -52,7 +52,6 @@ class Forwards:
         self._since: list[Forward] = []
         self._stale = False
         self._devices: dict[str, str | None] = {}
-        self.paused = False
 
     def attach(self) -> None:
         """Begin to listen. Hooks inside a compiled model would be ignored, so those are heard at their wrapper."""
@@ -70,7 +69,7 @@ class Forwards:
 
     def on_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """One of the models, or a copy of one, is called."""
-        if self.paused or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             return
         key = next((k for k, m in self._models.items() if module is m or unwrap(m) is module), None)
         if key is None:

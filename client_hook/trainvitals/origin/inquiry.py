@@ -162,22 +162,18 @@ class Inquiry:
         """Run the step's forwards again, oldest first, until one breaks. `late`: its gradients have been used, so that
         broken weights are a consequence."""
         before = {k: v for _, snapshots in self._signs.statistics for k, v in snapshots.previous().items()}
-        self._forwards.paused = True
-        try:
-            for forward in filter(can_replay, evidence.forwards):
-                suspect = find_suspect(replay(forward, before))
-                evidence.replayed = not (late and suspect is not None and suspect.place == "weights")
-                if suspect is not None:
-                    evidence.suspect = suspect if evidence.replayed else None
-                    evidence.culprit = forward
-                    return
-            for forward in filter(can_replay, evidence.forwards):
-                evidence.suspect = blame(replay_backward(forward, before))
-                if evidence.suspect is not None:
-                    evidence.culprit = forward
-                    return
-        finally:
-            self._forwards.paused = False
+        for forward in filter(can_replay, evidence.forwards):
+            suspect = find_suspect(replay(forward, before))
+            evidence.replayed = not (late and suspect is not None and suspect.place == "weights")
+            if suspect is not None:
+                evidence.suspect = suspect if evidence.replayed else None
+                evidence.culprit = forward
+                return
+        for forward in filter(can_replay, evidence.forwards):
+            evidence.suspect = blame(replay_backward(forward, before))
+            if evidence.suspect is not None:
+                evidence.culprit = forward
+                return
 
     # --- telling --------------------------------------------------------------------------------------------------
 

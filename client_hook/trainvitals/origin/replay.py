@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainvitals.hooks import muted
 from trainvitals.layers import is_compiled, named_modules, unwrap
 from trainvitals.origin.backward import Backward
 from trainvitals.origin.forwards import Forward
@@ -70,7 +71,7 @@ def _hooked(hooks: Trace | Backward, forward: Forward) -> Iterator[None]:
     """Every module hooked, everything else as it was then; all of it back afterwards."""
     handles = hooks.attach(list(named_modules({forward.key: unwrap(forward.model)})))
     try:
-        with _as_it_was(forward):
+        with _as_it_was(forward), muted():
             yield
     finally:
         for handle in handles:

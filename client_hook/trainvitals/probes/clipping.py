@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from trainvitals import wire
-from trainvitals.probes.gradients import plain
+from trainvitals.probes.norms import plain
 from trainvitals.record.columns import Columns
 from trainvitals.record.observation import Observation
 from trainvitals.record.transfer import Part
@@ -89,5 +89,5 @@ class Clipping:
     def _norm(self) -> torch.Tensor | None:
         if self._measuring is None or (grad := self._parameters[self._measuring].grad) is None:
             return None
-        norm: torch.Tensor = torch.linalg.vector_norm(plain(grad).float())
+        norm: torch.Tensor = torch.linalg.vector_norm(plain(grad.detach()).float())
         return norm

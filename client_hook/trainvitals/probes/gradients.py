@@ -8,12 +8,12 @@ itself once more so that DDP has finished its all-reduce. With gradient accumula
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 from torch.autograd import Variable
 
 from trainvitals import wire
 from trainvitals.probes.guard import Guard
+from trainvitals.probes.norms import Norms
 from trainvitals.record.columns import Columns
 from trainvitals.record.transfer import Part
 
@@ -28,8 +28,10 @@ class Gradients:
 
     def __init__(self, parameters: Sequence[tuple[str, torch.nn.Parameter]], columns: Columns, guard: Guard) -> None:
         self._guard = guard
+        self._apart = False
         self._parameters = [parameter for _, parameter in parameters]
         self.columns = columns.add_all([name for name, _ in parameters], wire.PARAMETER, wire.GRAD_NORM)
+        self._norms = Norms(self.columns)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._queued = False
 
@@ -58,27 +60,27 @@ class Gradients:
 
     def read(self, scale: torch.Tensor | None, without: Collection[int] = ()) -> list[Part]:
         """One norm per parameter that has a gradient, divided by `scale` (the grad scaler's, on its device); not for
-        the places in `without`. A kind of gradient that fails is disabled by itself."""
-        parts: list[Part] = []
-        for kind, places in self._groups(without).items():
-            norms = self._guard.run(f"{self.name} of {kind[1]}, {kind[2]}", partial(self._norms, places, scale), None)
-            if norms is not None:
-                parts.append(Part(self.columns[np.array(places, dtype=np.intp)], norms))
-        return parts
+        the places in `without`."""
+        gradients = [parameter.grad for parameter in self._parameters]
+        for place in without:
+            gradients[place] = None
+        parts = self._read(gradients)
+        if scale is None:
+            return parts
+        return [Part(p.columns, p.values / scale.to(p.values.device, non_blocking=True)) for p in parts]
 
-    @torch.no_grad()
-    def _norms(self, places: list[int], scale: torch.Tensor | None) -> torch.Tensor:
-        grads = [plain(grad) for i in places if (grad := self._parameters[i].grad) is not None]
-        dtype = torch.float64 if grads[0].dtype == torch.float64 else torch.float32
-        norms = torch.stack(torch._foreach_norm(grads, 2, dtype=dtype)).float()
-        return norms if scale is None else norms / scale.to(norms.device, non_blocking=True)
-
-    def _groups(self, without: Collection[int]) -> dict[tuple[torch.device, torch.dtype, torch.layout], list[int]]:
-        groups: dict[tuple[torch.device, torch.dtype, torch.layout], list[int]] = {}
-        for i, parameter in enumerate(self._parameters):
-            if (grad := parameter.grad) is not None and i not in without:
-                groups.setdefault((grad.device, grad.dtype, grad.layout), []).append(i)
-        return groups
+    def _read(self, gradients: list[torch.Tensor | None]) -> list[Part]:
+        """All kinds at once; from the first failure on each by itself, so that the one that fails disables no other."""
+        if not self._apart:
+            parts = self._guard.run(self.name, lambda: self._norms.read(gradients), None)
+            if parts is not None:
+                return parts
+            self._apart = True
+        found: list[Part] = []
+        for dtype, layout in dict.fromkeys((g.dtype, g.layout) for g in gradients if g is not None):
+            alike = [g if g is not None and (g.dtype, g.layout) == (dtype, layout) else None for g in gradients]
+            found += self._guard.run(f"{self.name} of {dtype}, {layout}", partial(self._norms.read, alike), found[:0])
+        return found
 
     def _anchor(self, parameters: Sequence[torch.nn.Parameter], on_end: Callable[[], None]) -> None:
         stride = max(1, len(parameters) // ANCHORS)
@@ -108,25 +110,3 @@ class Gradients:
         for after in behind:
             after.register_prehook(partial(self._on_accumulated, on_end))
         return bool(behind)
-
-
-def plain(grad: torch.Tensor) -> torch.Tensor:
-    """A tensor `_foreach_norm` takes: complex as pairs of reals, sparse as its summed values."""
-    grad = grad.detach()
-    if grad.is_sparse:
-        grad = _summed(grad)
-    return torch.view_as_real(grad) if grad.is_complex() else grad
-
-
-def _summed(grad: torch.Tensor) -> torch.Tensor:
-    """The values of a sparse tensor with those of equal indices added up, in as many rows as there were, the rest 0:
-    what `coalesce` finds, which would wait for the device to learn how many are left."""
-    if grad.is_coalesced() or grad._nnz() == 0:
-        return grad._values()
-    key = torch.zeros_like(grad._indices()[0])
-    for index, size in zip(grad._indices(), grad.shape, strict=False):
-        key = key * size + index
-    key, order = torch.sort(key)
-    row = torch.cat([key.new_zeros(1), (key[1:] != key[:-1]).long()]).cumsum(0)
-    values = grad._values()[order]
-    return torch.zeros_like(values).index_add_(0, row, values)

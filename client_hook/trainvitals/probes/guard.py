@@ -41,11 +41,6 @@ class Guard:
             if self._depth == 0:
                 self.cpu += time.thread_time() - start
 
-    @property
-    def inside(self) -> bool:
-        """Whether a probe is running: a hook that is called now was called by the probe itself, as by a replay."""
-        return self._depth > 0
-
     def take_cpu(self) -> float:
         """CPU seconds since the last call."""
         spent, self.cpu = self.cpu, 0.0

@@ -8,7 +8,7 @@ from trainvitals.record.transfer import Index
 
 
 class Observation:
-    """The values of one step in one layout: `values` float32 [columns], `present` bool [columns].
+    """The values of one step in one layout: `values` float32 [columns], `present` bool [columns]. An absent value is 0.
 
     It is complete when it is sealed (nothing more will be added) and no part is still under way.
     """
@@ -16,7 +16,7 @@ class Observation:
     def __init__(self, step: int, time: float, columns: int) -> None:
         self.step = step
         self.time = time
-        self.values: npt.NDArray[np.float32] = np.full(columns, np.nan, dtype=np.float32)
+        self.values: npt.NDArray[np.float32] = np.zeros(columns, dtype=np.float32)
         self.present: npt.NDArray[np.bool_] = np.zeros(columns, dtype=np.bool_)
         self.sealed = False
         self.late = False  # whether gradients were added after it was read
@@ -26,28 +26,32 @@ class Observation:
     @property
     def complete(self) -> bool:
         """Whether it can be handed on."""
-        return self.sealed and self._awaited <= 0
+        return self.sealed and self._awaited == 0
 
     @property
     def arrived(self) -> bool:
         """Whether everything submitted so far has arrived."""
-        return self._awaited <= 0
+        return self._awaited == 0
 
     def expect(self, deliveries: int) -> None:
         """`deliveries` calls of `fill` are still to come (they may already have come)."""
         self._awaited += deliveries
 
-    def fill(
-        self, pieces: list[tuple[Index, npt.NDArray[np.float32]]] | None, only: npt.NDArray[np.intp] | None = None
-    ) -> None:
-        """Take in what a transfer brought; None if it was dropped, which leaves its columns absent. With `only`, what
-        is of other columns is left out."""
+    def fill(self, pieces: list[tuple[Index, npt.NDArray[np.float32]]] | None) -> None:
+        """Take in what a transfer brought; None if it was dropped, which leaves its columns absent."""
         self._awaited -= 1
         for columns, values in pieces or []:
+            self.values[columns] = values
+            self.present[columns] = True
+
+    def fill_some(self, only: npt.NDArray[np.intp], pieces: list[tuple[Index, npt.NDArray[np.float32]]] | None) -> None:
+        """The same for the columns `only`."""
+        chosen: list[tuple[Index, npt.NDArray[np.float32]]] = []
+        for columns, values in pieces or []:
             places = np.arange(len(self.values))[columns]
-            kept = slice(None) if only is None else np.isin(places, only)
-            self.values[places[kept]] = values[kept]
-            self.present[places[kept]] = True
+            kept = np.isin(places, only)
+            chosen.append((places[kept], values[kept]))
+        self.fill(chosen)
 
     def put(self, column: int, value: float) -> None:
         """A value known on the host."""
@@ -56,12 +60,10 @@ class Observation:
 
     def frame(self, layout: int) -> wire.Frame:
         """The observation as a record. Absent columns are 0 in the vector and 0 in the bitmap."""
-        whole = bool(self.present.all())
-        values = self.values if whole else np.where(self.present, self.values, np.float32(0))
         return wire.Frame(
             layout=layout,
             step=self.step,
             time=self.time,
-            values=values.astype("<f4", copy=False).tobytes(),
-            present=None if whole else np.packbits(self.present, bitorder="little").tobytes(),
+            values=self.values.astype("<f4", copy=False).tobytes(),
+            present=None if self.present.all() else np.packbits(self.present, bitorder="little").tobytes(),
         )

@@ -50,10 +50,10 @@ class Stream:
 
     def submit(self, observation: Observation, parts: Sequence[Part], only: npt.NDArray[np.intp] | None = None) -> None:
         """Add values that are on their way; with `only`, those of these columns."""
-        expected = len({part.values.device for part in parts})
-        observation.expect(expected)
+        deliver = observation.fill if only is None else partial(observation.fill_some, only)
         observation.late |= only is not None
-        self._transfer.submit(parts, partial(observation.fill, only=only))
+        observation.expect(self._transfer.submit(parts, deliver))
+        self._transfer.raise_failure()
 
     def advance(self) -> None:
         """Examine what has arrived and emit what is complete."""

@@ -37,38 +37,27 @@ class Transfer:
 
     def __init__(self) -> None:
         self._rings: dict[torch.device, _Ring] = {}
+        self._failure: Exception | None = None
         self.dropped = 0
 
     def submit(self, parts: Sequence[Part], deliver: Deliver) -> int:
-        """Start carrying `parts`; returns how often `deliver` will be called: once per device."""
+        """Start carrying `parts`; returns how often `deliver` will be called: once per device, also where carrying
+        failed (see `raise_failure`), so that nothing waits for it."""
         groups: dict[torch.device, list[Part]] = {}
         for part in parts:
             groups.setdefault(part.values.device, []).append(part)
-        failed: list[Exception] = []
         for device, group in groups.items():
-            try:
-                sent = self._send(device, group, deliver)
-            except Exception as error:  # the observation must not wait for it; raised below
-                failed.append(error)
-                sent = False
-            if not sent:
-                self.dropped += 1
-                deliver(None)
-        if failed:
-            raise failed[0]
+            if device.type == "cpu":
+                deliver([(part.columns, part.values.numpy()) for part in group])
+            else:
+                self._carry(device, group, deliver)
         return len(groups)
 
-    def _send(self, device: torch.device, group: list[Part], deliver: Deliver) -> bool:
-        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-            return False
-        values = torch.cat([part.values for part in group]) if len(group) > 1 else group[0].values
-        columns = [part.columns for part in group]
-        sizes = [part.values.numel() for part in group]
-        if device.type == "cuda":
-            return self._ring(device).push(values, columns, sizes, deliver)
-        pieces = _split(columns, sizes, values.cpu().numpy())
-        deliver(pieces)
-        return True
+    def raise_failure(self) -> None:
+        """Raise what the last `submit` failed with."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def poll(self) -> None:
         """Deliver what has arrived since the last call."""
@@ -80,6 +69,27 @@ class Transfer:
         for device, ring in self._rings.items():
             torch.cuda.synchronize(device)
             ring.poll()
+
+    def _carry(self, device: torch.device, parts: list[Part], deliver: Deliver) -> None:
+        try:
+            under_way = self._copy(device, parts, deliver)
+        except Exception as error:  # raised in `raise_failure`
+            self._failure, under_way = error, False
+        if not under_way:
+            self.dropped += 1
+            deliver(None)
+
+    def _copy(self, device: torch.device, parts: list[Part], deliver: Deliver) -> bool:
+        """One copy of all parts from another device; False where that is not possible now."""
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return False
+        values = torch.cat([part.values for part in parts])
+        columns = [part.columns for part in parts]
+        sizes = [part.values.numel() for part in parts]
+        if device.type == "cuda":
+            return self._ring(device).push(values, columns, sizes, deliver)
+        deliver(_split(columns, sizes, values.cpu().numpy()))
+        return True
 
     def _ring(self, device: torch.device) -> "_Ring":
         if device not in self._rings:

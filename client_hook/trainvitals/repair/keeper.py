@@ -82,7 +82,10 @@ class Keeper:
         followed by a pass if something is corrupt. `also` is a network that is not watched, such as the average that
         is evaluated; it is healed from the live one."""
         others = self._unwatched(also)
-        norms = [*(norm for norm in self._vitals.norms if norm.model in models), *others]
+        watched = [norm for norm in self._vitals.norms if norm.model in models]
+        norms = [*watched, *others]
+        if origin == "load":
+            self._vitals.forget_averages([norm.name for norm in watched])
         keys = [f"{norm.name}.running_statistics" for norm in norms if bool(bad_channels(norm).any())]
         self._emit(health_check(step, time.time(), origin, keys))
         if not keys:
@@ -132,6 +135,7 @@ class Keeper:
         repairs += repair_statistics([*self._ema, *also], "restore", self._from_live, dry_run)
         if repairs and not dry_run:
             self.last_repair = step
+            self._vitals.forget_averages([repair.layer for repair in repairs])
             upstream = self._upstream if origin != "load" else ""
             self._emit(
                 wire.Sanitized(
@@ -156,6 +160,7 @@ class Keeper:
             one.norm.mean.copy_(torch.where(one.channels, one.mean, one.norm.mean))
             one.norm.var.copy_(torch.where(one.channels, one.var, one.norm.var))
         self._replaced[command] = [one for one in known if one not in now]
+        self._vitals.forget_averages([one.norm.name for one in now])
         return len(now)
 
     def resume(self, step: int) -> None:

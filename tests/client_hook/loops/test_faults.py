@@ -67,7 +67,6 @@ PARTS = [
     "commands",
     "gradient findings",
     "gradients",
-    "gradients of torch.float32, torch.strided",
     "headroom",
     "headroom findings",
     "loss",
@@ -80,6 +79,7 @@ PARTS = [
     "repair",
     "result findings",
     "scaler",
+    "snapshots",
     "statistics",
     "statistics findings",
     "step",
@@ -159,7 +159,7 @@ def test_a_part_that_fails_now_and_then_is_not_told_for_ever(
     run_with(monkeypatch, sometimes)
     made = make()
     watch = watched(made)
-    for i in range(200):
+    for _ in range(200):
         scaled_step(made, 0)
     records = records_of(watch)
     told = of_type(records, wire.ProbeFault)
@@ -210,7 +210,7 @@ def test_what_the_user_passes_may_be_anything() -> None:
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     watch = trainvitals.watch(model, optimizer, mode="offline")
     sparse = torch.eye(3).to_sparse()
-    for i in range(5):
+    for _ in range(5):
         optimizer.zero_grad()
         model(torch.rand(4, 6)).mean().backward()
         optimizer.step()

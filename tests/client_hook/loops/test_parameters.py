@@ -104,8 +104,10 @@ def test_a_kind_of_gradient_that_cannot_be_measured_disables_only_itself(monkeyp
     for i in range(6):
         odd_step(made, i)
     records = records_of(watch)
-    assert {probe for probe, _ in faults(records)} == {"gradients of torch.complex64, torch.strided"}
-    assert len(faults(records)) == 3
+    assert [probe for probe, _ in faults(records)] == [
+        "gradients",
+        *["gradients of torch.complex64, torch.strided"] * 3,
+    ]
     assert series(records, "wave", wire.GRAD_NORM) == {}
     assert len(series(records, "wide", wire.GRAD_NORM)) == len(series(records, "first.weight", wire.GRAD_NORM)) == 6
 
