@@ -94,11 +94,19 @@ def origin(event: wire.Culprit) -> str:
         step=event.step,
         kind=KINDS[event.kind],
         made=f"it made {KINDS[event.kind]}{channels}{' in ' + event.precision if event.precision else ''}",
-        amax=f" up to {event.amax:.4g}" if event.amax is not None else "",
+        amax=largest(event),
         before=f", before its part {event.before} ran" if event.before else "",
     )
     kept = f" The batch is kept on the trainer's machine: {event.batch}." if event.batch else ""
     return f"{told[0].upper()}{told[1:]}. Found by running the batch again.{kept}"
+
+
+def largest(event: wire.Culprit) -> str:
+    """How large its input was, and whether half precision can hold that."""
+    if event.amax is None:
+        return ""
+    beyond = ", which float16 cannot hold" if event.precision == "float16" and event.amax > wire.FP16_MAX else ""
+    return f" up to {event.amax:.4g}{beyond}"
 
 
 def bad_validation(event: wire.Validation) -> str:
