@@ -90,7 +90,7 @@ def origin(event: wire.Culprit) -> str:
         return f"What broke first at step {event.step:,} is unknown: its batch could not be run again{candidates}."
     channels = f" in {event.count:,} of {event.total:,} channels" if event.count > 0 else ""
     told = PLACES[event.place].format(
-        who=f"{event.layer or 'the model'} ({event.type})",
+        who=f"{event.layer or 'The model'} ({event.type})",
         step=event.step,
         kind=KINDS[event.kind],
         made=f"it made {KINDS[event.kind]}{channels}{' in ' + event.precision if event.precision else ''}",
@@ -98,7 +98,7 @@ def origin(event: wire.Culprit) -> str:
         before=f", before its part {event.before} ran" if event.before else "",
     )
     kept = f" The batch is kept on the trainer's machine: {event.batch}." if event.batch else ""
-    return f"{told[0].upper()}{told[1:]}. Found by running the batch again.{kept}"
+    return f"{told}. Found by running the batch again.{kept}"
 
 
 def largest(event: wire.Culprit) -> str:
