@@ -74,6 +74,7 @@ class Inquiry:
         self._left, self._routine = REPLAYS, ROUTINE
         self._now = Evidence()
         self._backwards, self._last_asked = 0, -REARM
+        self._newest = -1  # the step whose statistics were read last
         self._rooms: list[tuple[int, Mapping[str, float]]] = []
 
     def attach(self) -> None:
@@ -101,6 +102,7 @@ class Inquiry:
     def end_step(self, seen: Observation, skipped: bool) -> None:
         """The step ends; its evidence goes with its observation."""
         seen.evidence = evidence = self._take()
+        self._newest = seen.step
         if skipped and not evidence.asked and self._is_news():
             self._ask(evidence)
 
@@ -181,7 +183,7 @@ class Inquiry:
         shown = min(evidence.events, key=lambda event: (event.signal != "running_statistics", event.order))
         suspect = evidence.suspect or self._from_gradients(seen, evidence, loss)
         same = next((e for e in evidence.events if e.layer == suspect.layer and e.count > 0), None)
-        norm, mean, var = self._batch_statistics(suspect, evidence.events)
+        norm, mean, var = self._batch_statistics(suspect, seen, evidence.events)
         forward = evidence.culprit
         keep = self._folder if forward is not None else None
         return wire.Culprit(
@@ -243,10 +245,21 @@ class Inquiry:
         return found
 
     def _batch_statistics(
-        self, suspect: Suspect, events: Sequence[wire.NonFinite]
+        self, suspect: Suspect, seen: Observation, events: Sequence[wire.NonFinite]
     ) -> tuple[str, list[float], list[float]]:
-        """Of the first layer whose statistics broke, else of the first one behind the suspect."""
-        return "", [], []
+        """Of the first layer whose statistics broke, else of the first one from the suspect on, in forward order; the
+        readings are those of the newest step."""
+        broken = [event.layer for event in events if event.signal == "running_statistics"]
+        layer = broken[0] if broken else self._norm_from(suspect.layer)
+        found = [probe.batch_range(layer) for probe, _ in self._signs.statistics if seen.step == self._newest]
+        known = next(filter(None, found), None)
+        return (layer, list(known[0]), list(known[1])) if known else ("", [], [])
+
+    def _norm_from(self, layer: str) -> str:
+        places = self._signs.places()
+        here = places.get(layer, 0)
+        later = [norm.name for norm in self._signs.norms if places.get(norm.name, -1) >= here]
+        return min(later, key=lambda name: places[name], default="")
 
 
 def _details(origin: wire.Culprit) -> str:

@@ -90,15 +90,23 @@ def origin(event: wire.Culprit) -> str:
         return f"What broke first at step {event.step:,} is unknown: its batch could not be run again{candidates}."
     channels = f" in {event.count:,} of {event.total:,} channels" if event.count > 0 else ""
     told = PLACES[event.place].format(
-        who=f"{event.layer or 'the model'} ({event.type})",
+        who=f"{event.layer or 'The model'} ({event.type})",
         step=event.step,
         kind=KINDS[event.kind],
         made=f"it made {KINDS[event.kind]}{channels}{' in ' + event.precision if event.precision else ''}",
-        amax=f" up to {event.amax:.4g}" if event.amax is not None else "",
+        amax=largest(event),
         before=f", before its part {event.before} ran" if event.before else "",
     )
     kept = f" The batch is kept on the trainer's machine: {event.batch}." if event.batch else ""
-    return f"{told[0].upper()}{told[1:]}. Found by running the batch again.{kept}"
+    return f"{told}. Found by running the batch again.{kept}"
+
+
+def largest(event: wire.Culprit) -> str:
+    """How large its input was, and whether half precision can hold that."""
+    if event.amax is None:
+        return ""
+    beyond = ", which float16 cannot hold" if event.precision == "float16" and event.amax > wire.FP16_MAX else ""
+    return f" up to {event.amax:.4g}{beyond}"
 
 
 def bad_validation(event: wire.Validation) -> str:

@@ -48,8 +48,12 @@ def test_an_origin_carries_its_evidence(name: str, tmp_path: Path) -> None:
     assert origin.amax is not None
     assert 0 < origin.count <= origin.total == 4
     if plant.half:
-        assert [room.step for room in origin.headroom] == [0]
+        assert origin.headroom[0].step == 0
+        assert all(room.step < BAD for room in origin.headroom)
         assert origin.headroom[0].value > 8
+    if name != "code between two parts":
+        assert origin.norm == ("1" if name == "half-precision variance" else "2")
+        assert len(origin.batch_mean) == len(origin.batch_var) == 2
     assert origin.before == ("1.second" if name == "code between two parts" else "")
 
 
