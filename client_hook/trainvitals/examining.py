@@ -30,6 +30,7 @@ class Examiner:
         self._guard = guard
         self._inquiry = inquiry
         self._emit = emit
+        self.broke = False  # whether something broke in the step examined last
         self.on_statistics: Watcher = lambda seen, bad: None
         self.headroom_seen: dict[str, float] = {}
         self.first = ""  # what broke first in the step examined last, in a few words

@@ -25,6 +25,7 @@ from trainvitals.layers import is_compiled, unwrap
 from trainvitals.probes.guard import Guard
 from trainvitals.probes.scaler import found_inf
 from trainvitals.record.observation import Observation
+from trainvitals.sampling import Sampling
 from trainvitals.training import Training
 from trainvitals.vitals import Vitals
 
@@ -52,11 +53,10 @@ class Steps:
         self._clock = training.clock
         self._vitals = vitals
         self._guard = guard
-        self._every = every
+        self._sampling = Sampling(every, lambda code, text: vitals.notify(self.last, code, text))
         self._health_every = health_every
         self._safe_point = safe_point
         self._last_number = start - 1 if start else 0
-        self._count = 0  # steps ended; the user's own numbers may have a stride
         self._explicit = False
         self._unclosed = False  # a step ended implicitly, and the next has not begun
         self._open: Observation | None = None  # its observation, where it was sampled
@@ -84,7 +84,7 @@ class Steps:
         self._vitals.signs.gradients.attach(self._on_backward_end)
         self._vitals.signs.learn_order()
         self._vitals.inquiry.attach()
-        self._vitals.arm(self._count)
+        self._arm()
 
     def _find_owners(self) -> None:
         optimizers = self._optimizers.values()
@@ -98,6 +98,10 @@ class Steps:
         self._handles.clear()
         self._vitals.signs.detach()
         self._vitals.inquiry.close()
+
+    def note_break(self) -> None:
+        """Something broke: every step counts for a while."""
+        self._sampling.note_break()
 
     @property
     def last(self) -> int:
@@ -195,7 +199,7 @@ class Steps:
     def _gradients_used(self, optimizer: torch.optim.Optimizer) -> None:
         """By a step of their optimizer, or by one that the scaler skipped. Until `watch.step()` a step of another
         optimizer belongs to the clock's step before it, unless it was the first to step in the first iteration."""
-        if optimizer is not self._clock and not self._count:
+        if optimizer is not self._clock and not self._sampling.count:
             self._leading.add(id(optimizer))
         if self._explicit or optimizer is self._clock or id(optimizer) in self._leading:
             self._vitals.freeze_gradients(optimizer)
@@ -227,7 +231,11 @@ class Steps:
         return not self._skipped_now().isdisjoint(map(id, counted))
 
     def _sampled(self) -> bool:
-        return self._count % self._every == 0
+        return self._sampling.due
+
+    def _arm(self) -> None:
+        if self._sampling.due:
+            self._vitals.arm(self._sampling.count)
 
     # --- ending a step --------------------------------------------------------------------------------------------
 
@@ -262,9 +270,9 @@ class Steps:
         step, self.step = self.step, self.step + 1
         due = self._health_due(step)
         seen = None
-        if self._sampled() or due:
-            fate = self._fate(skipped)
-            seen = self._vitals.read_step(step, fate, now - self._ended_at if self._ended_at else None)
+        took = now - self._ended_at if self._ended_at else None
+        if skipped or due or self._sampled():
+            seen = self._vitals.read_step(step, self._fate(skipped), took)
         self._vitals.forget_gradients()
         self._open, self._unclosed = seen, True
         if due:
@@ -272,10 +280,10 @@ class Steps:
         self._ended_at, self._found_inf = now, None
         self._backward_seen = self._skip_seen = False
         self._stepped.clear()
-        self._count += 1
+        self._sampling.end(took)
         self._vitals.signs.scaler.mark()
         self._vitals.advance()
-        self._vitals.arm(self._count)
+        self._arm()
         return seen
 
     def _fate(self, skipped: bool) -> torch.Tensor | bool | None:

@@ -4,6 +4,7 @@ One vector per step goes to the host in one copy. What is read when is decided b
 values by `examining.py`; what is done about a finding by `repair/keeper.py`.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from trainvitals import wire
 from trainvitals.examining import Examiner
 from trainvitals.layers import Norm
 from trainvitals.nesting import floating_tensors
@@ -35,6 +37,7 @@ class Vitals:
         self, training: Training, options: Options, guard: Guard, emit: Emit, folder: Callable[[], Path | None]
     ) -> None:
         self._guard = guard
+        self._emit = emit
         self._transfer = Transfer()
         self._gradient_parts: list[Part] = []
         self._final_parts: list[Part] = []
@@ -146,6 +149,10 @@ class Vitals:
     def add_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
         """The user's own numbers."""
         self._metrics.add(step, metrics)
+
+    def notify(self, step: int, code: str, text: str) -> None:
+        """Something about what is observed that the reader of the run must know."""
+        self._emit(wire.Notice(step=step, time=time.time(), code=code, text=text))
 
     def arm(self, count: int) -> None:
         """After `count` steps: prepare what is measured in the next one alone."""

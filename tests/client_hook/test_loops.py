@@ -146,7 +146,7 @@ def test_a_number_that_repeats_is_still_the_same_step() -> None:
 
 
 def test_numbers_with_a_stride_are_sampled_all_the_same(scaler: torch.amp.GradScaler) -> None:
-    """Headroom every 5 steps where it is least and every 20 everywhere, a health check wherever a multiple of `health_every` is passed."""
+    """Headroom every 5 or 20 steps, a health check wherever a multiple of `health_every` is passed."""
     model = small_net()
     optimizer = sgd(model)
     watch = watched(model, optimizer, scaler=scaler, health_every=100)
