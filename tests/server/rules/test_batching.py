@@ -31,12 +31,13 @@ FAST: tuple[Column, ...] = (
 FEWER = tuple(column for column in FAST if column[0] != LAYERS[1])  # a layer that has gone
 
 NAN, INF = math.nan, math.inf
+RISING = object()  # with the step, and back to where it began after some thousand
 VALUES: dict[str, Sequence[object]] = {
     wire.LOSS: (0.3, 0.3, 0.3, NAN, INF, ABSENT),
     wire.LOSS_SCALE: (2.0, 65536.0, 0.25, 0.5, 1.0, NAN, ABSENT),
     wire.SKIPPED: (0.0, 0.0, 1.0, ABSENT),
     wire.GRAD_NORM: (0.1, 0.2, 0.3, INF, NAN, ABSENT),
-    wire.VAR_MAX: (1.0, 1.5, 9.0, 2.0, NAN, INF, 0.0, ABSENT),
+    wire.VAR_MAX: (RISING, RISING, RISING, RISING, NAN, INF, ABSENT),
     wire.BATCH_SHIFT: (0.5, 0.7, 30.0, 7.0, NAN, ABSENT),
     wire.VAR_ROOM: (60.0, 5.0, 3.0, 1.0, 0.0, NAN, ABSENT),
     wire.HEADROOM: (20.0, 9.0, 5.0, 2.0, 1.5, 0.0, INF, NAN, ABSENT, ABSENT),
@@ -63,7 +64,8 @@ def frame(step: int, record: bytes) -> Row:
     """One frame, of the usual layout or of the one with a layer less, with now and then a value missing."""
     columns = FEWER if record[1] % 5 == 4 else FAST
     pools = [VALUES[stat] for _, _, stat in columns]
-    return Row(step, columns, tuple(pool[byte % len(pool)] for byte, pool in zip(record, pools, strict=False)))
+    drawn = [pool[byte % len(pool)] for byte, pool in zip(record, pools, strict=False)]
+    return Row(step, columns, tuple(2 ** (step % 4001 / 60) if value is RISING else value for value in drawn))
 
 
 def event(step: int, record: bytes) -> wire.Event:

@@ -92,7 +92,7 @@ def armed(variances: list[float], since: int = 0) -> Block:
 def test_a_variance_that_grows_eightfold_in_50_steps_is_a_warning() -> None:
     """It clears when less than a doubling is left in the window."""
     found = judge("variance_slope", armed([*[1.0] * 60, *[2.0 ** (n / 10) for n in range(41)], *[16.0] * 60]))
-    assert course(found) == [(91, "warning"), (141, "cleared")]
+    assert course(found) == [(92, "warning"), (140, "cleared")]
     assert "8 times" in found[0].text
     assert found[0].threshold == 8
 
@@ -108,15 +108,19 @@ def test_a_slower_rise_or_one_of_a_layer_not_armed_says_nothing() -> None:
     assert not judge("variance_slope", armed([1.0, NAN, INF, -1.0, 1.0]))
 
 
-def test_a_variance_written_anew_ends_the_alert() -> None:
-    """After a repair the layer is silent for 50 updates, and there is nothing left to compare with."""
+def test_one_wide_batch_is_no_slope() -> None:
+    """However wide: the running variance falls again."""
+    assert not judge("variance_slope", armed([*[1.0] * 60, *[1 + 1e4 * 0.9**n for n in range(90)]]))
+
+
+def test_a_variance_that_is_not_read_any_more_ends_the_alert() -> None:
+    """After a repair the layer is silent for 50 updates."""
+    ramp = [2.0**n for n in range(7)]
     block = frames({
-        norm("bn", wire.VAR_MAX): [1.0, 9.0, *[1.0] * 60],
-        norm("bn", wire.BATCH_SHIFT): [0.1, 0.1, *[ABSENT] * 60],
+        norm("bn", wire.VAR_MAX): [*ramp, *[1.0] * 60],
+        norm("bn", wire.BATCH_SHIFT): [*[0.1] * 7, *[ABSENT] * 60],
     })  # fmt: skip
-    found = judge("variance_slope", block)
-    assert course(found) == [(2, "warning"), (52, "cleared")]
-    assert "written anew" in found[1].text
+    assert course(judge("variance_slope", block)) == [(7, "warning"), (55, "cleared")]
 
 
 def test_three_far_batches_in_ten_steps_are_a_warning() -> None:
