@@ -157,7 +157,8 @@ class Vitals:
     def arm(self, count: int) -> None:
         """After `count` steps: prepare what is measured in the next one alone."""
         headroom = self.signs.headroom
-        self._guard.run(headroom.name, lambda: headroom.arm(count), None)
+        if headroom.layers:
+            self._guard.run(headroom.name, lambda: headroom.arm(count), None)
 
     # --- where it goes --------------------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ is fp16, or autocast to fp16 is on. 0 means it has already overflowed.
 
 Which layers a step samples follows what the last samples showed, so that a ramp is seen while there is time and a calm
 run pays little: all of them every `ALL` steps, the `FEW` with the least headroom every `OFTEN` steps, and in every step
-the `FEW` lowest of those that have fallen to half since all were last sampled. An input that doubles every 5 steps
-takes 60 from a headroom of 4096 to its overflow; above that there is time until the next sample of all.
+the `FEW` lowest of those that have fallen to half since all were last sampled. An input that doubles every 2 steps
+takes 28 from a headroom of `SAFE` to its overflow; above that there is time until the next sample.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ LIMIT = 256  # layers measured at most
 ALL = 20  # steps; health rule 1
 OFTEN = 5
 FEW = 4  # layers
-SAFE = 4096.0
+SAFE = 16384.0
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 Extremes = tuple[torch.Tensor, torch.Tensor]  # smallest and largest element, each 0-d
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
