@@ -51,7 +51,6 @@ class Keeper:
         self._ema = list(named_norms({"": ema})) if ema is not None else []
         self._options = options
         self._emit = emit
-        self._model_of = {norm.name: norm.model for norm in vitals.norms}
         self._pending: set[str] = set()  # models with a corrupt layer
         self._replaced: dict[str, list[Replaced]] = {}
         self._upstream = ""
@@ -66,8 +65,9 @@ class Keeper:
 
     def note(self, seen: Observation, corrupt: set[str]) -> None:
         """An examined step; a pass follows at the next safe point if a layer is corrupt."""
-        self._pending = {self._model_of[layer] for layer in corrupt}
+        self._pending = set()
         if corrupt:
+            self._pending = {norm.model for norm in self._vitals.norms if norm.name in corrupt}
             self._upstream = self._explain(seen)
 
     def automatic_pass(self, step: int, models: set[str]) -> None:
