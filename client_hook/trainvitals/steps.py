@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from trainvitals.hooks import listen
+from trainvitals.hooks import capturing, listen
 from trainvitals.layers import is_compiled, unwrap
 from trainvitals.probes.guard import Guard
 from trainvitals.probes.scaler import found_inf
@@ -154,7 +154,7 @@ class Steps:
     # --- what the hooks call --------------------------------------------------------------------------------------
 
     def _on_backward_end(self) -> None:
-        if not self.paused:
+        if not self.paused and not capturing():
             self._guard.run("step", self._backward_ended, None)
 
     def _begin(self) -> None:
@@ -180,9 +180,12 @@ class Steps:
             self._vitals.read_gradients()
 
     def _before_clock_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        self._vitals.read_clipping(optimizer)
+        if not capturing():
+            self._vitals.read_clipping(optimizer)
 
     def _on_optimizer_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if capturing():
+            return
         self._guard.run("step", lambda: self._optimizer_stepped(optimizer), None)
         if not self._explicit:
             self._guard.run("repair", lambda: self._safe_point(self._released(optimizer)), None)

@@ -181,8 +181,6 @@ class Vitals:
         """Between two steps: look at the layers, and where they are others than before go on with those there are. True
         if so: then hooks have to be attached anew. In that case, which is rare, it waits for the values under way,
         since they belong to the layers there were."""
-        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
-            return False
         found, earlier = survey(self._training, self._options), self.signs
         if found.key == earlier.survey.key:
             return False

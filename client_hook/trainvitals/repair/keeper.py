@@ -19,6 +19,7 @@ from trainvitals.layers import Norm, named_norms
 from trainvitals.options import Options
 from trainvitals.record.findings import health_check
 from trainvitals.record.observation import Observation
+from trainvitals.repair.reports import EVERY, Reports
 from trainvitals.repair.sanitize import Donor, bad_channels, corrupt_buffers, describe, repair_statistics
 from trainvitals.vitals import Vitals
 
@@ -55,6 +56,7 @@ class Keeper:
         self._replaced: dict[str, list[Replaced]] = {}
         self._upstream = ""
         self.automatic = 0
+        self._reports = Reports()
         self.halted = False
         self.last_repair: int | None = None
 
@@ -211,6 +213,13 @@ class Keeper:
         return "; ".join(parts)
 
     def _warn(self, origin: wire.Origin, step: int, repairs: list[wire.Repair]) -> None:
+        layers = {repair.layer for repair in repairs}
+        if origin == "auto" and not self._reports.is_full(step, layers):
+            again, since = self._reports.repeats, self._reports.since
+            text = "%s The same %d layers were repaired again: %d passes since the report at iter %d."
+            level = logging.DEBUG if again % EVERY else logging.WARNING
+            log.log(level, text, _head(origin, step), len(layers), again, since)
+            return
         lines = describe(repairs)
         log.warning(
             "%s\n  Auto-sanitized %d BatchNorm statistics. The run is marked altered.",
