@@ -1,6 +1,6 @@
 """What watching costs, beside the least work that reads the same values, and beside the peers.
 
-    python benchmarks/hook.py [--rounds 5] [--steps 6] [--only WAY ...] [--cuda] [--write docs/cost.md]
+    python benchmarks/hook.py [--rounds 3] [--steps 4] [--only WAY ...] [--cuda] [--write docs/cost.md]
 
 Each way is measured in a process of its own (`cost/child.py`), in which it alternates with the plain loop and the
 floor. Peers that are not installed (extra `bench`) are named as not measured. Nothing here uses the network.
@@ -23,10 +23,9 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.cost import report
-from benchmarks.cost.networks import CASES
-from benchmarks.cost.peers import WAYS, is_installed
+from cost import report
+from cost.networks import CASES
+from cost.peers import WAYS, is_installed
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("torch", "numpy", "transformers", "wandb", "tensorboard", "trackio", "trainscope")
@@ -66,11 +65,12 @@ LIMITS = """\
 - On a GPU the proportions are others."""
 
 
-def run(script: str, *arguments: str, **environment: str) -> dict[str, Any]:
-    """What a script of `cost/` found. Raises CalledProcessError where it fails."""
+def run(part: str, *arguments: str, **environment: str) -> dict[str, Any]:
+    """What a part of `cost/` found. Raises CalledProcessError where it fails."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TRAINVITALS_")}
+    clean["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [clean.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, str(HERE / "cost" / script), *arguments],
+        [sys.executable, "-m", f"cost.{part}", *arguments],
         env={**clean, **OFFLINE, **environment},
         stdout=subprocess.PIPE,
         text=True,
@@ -107,7 +107,7 @@ def compare(case: str, names: list[str], rounds: int, steps: int) -> dict[str, d
         with contextlib.ExitStack() as stack:
             environment = {"TRAINVITALS_DIR": stack.enter_context(serving())} if name.endswith("online") else {}
             try:
-                found[name] = run("child.py", case, name, str(rounds), str(steps), **environment)
+                found[name] = run("child", case, name, str(rounds), str(steps), **environment)
             except subprocess.CalledProcessError as error:
                 print(
                     f"*** {CASES[case].title}, {name}: NOT MEASURED, it ended with {error.returncode} ***", flush=True
@@ -145,8 +145,8 @@ def _version(name: str) -> str:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--only", nargs="*", choices=list(WAYS), metavar="WAY", help="; ".join(WAYS))
     parser.add_argument("--cuda", action="store_true", help="also on a CUDA device")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables there")
@@ -169,9 +169,10 @@ def main() -> None:
     grown = [costs["many"][ours]] if ours in costs["many"] else []
     memory = {}
     if ours in names:
-        grown += [compare(case, [ours], options.rounds, 2)[ours] for case in ("3000", "10000")]
-        memory = {CASES[case].title: run("memory.py", case) for case in cases}
-    cuda = run("cuda.py") if options.cuda and torch.cuda.is_available() else None
+        for case in ("3000", "10000"):
+            grown += compare(case, [ours], options.rounds, 2).values()
+        memory = {CASES[case].title: run("memory", case) for case in cases}
+    cuda = run("cuda") if options.cuda and torch.cuda.is_available() else None
     if options.cuda and cuda is None:
         print("*** CUDA: NOT MEASURED, there is no CUDA device ***", flush=True)
     text = document(costs, absent, grown, memory, cuda)

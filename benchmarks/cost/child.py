@@ -1,6 +1,6 @@
 """Measures one way beside nothing and the floor, in a process of its own; prints one JSON object.
 
-    python benchmarks/cost/child.py CASE WAY ROUNDS STEPS
+    python -m cost.child CASE WAY ROUNDS STEPS
 
 Three copies of the network are trained, one per way. Rounds alternate between them, in changing order. In each step
 the stopwatch runs from the call of the network to the first line of its forward; around the gradient hook of each
@@ -24,10 +24,9 @@ from typing import Any
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from benchmarks.cost.networks import CASES, Case
-from benchmarks.cost.peers import WAYS, Way
-from benchmarks.cost.stopwatch import Stopwatch, other_threads, started_processes
+from cost.networks import CASES, Case
+from cost.peers import WAYS, Way
+from cost.stopwatch import Stopwatch, other_threads, started_processes
 
 PAUSE = 0.1  # seconds between two looks whether the background is at rest
 REST = 0.002  # CPU seconds in a pause that count as rest
@@ -112,9 +111,9 @@ def prepare(case: Case, name: str, folder: Path) -> Trained:
     return Trained(way, watch)
 
 
-def _on_gradient(parameter: torch.Tensor, call: Callable[[], None]) -> torch.utils.hooks.RemovableHandle:
-    register = parameter.register_post_accumulate_grad_hook
-    handle: torch.utils.hooks.RemovableHandle = register(lambda _: call())  # type: ignore[no-untyped-call]
+def _on_gradient(parameter: Any, call: Callable[[], None]) -> torch.utils.hooks.RemovableHandle:
+    register: Any = parameter.register_post_accumulate_grad_hook
+    handle: torch.utils.hooks.RemovableHandle = register(lambda _: call())
     return handle
 
 
@@ -126,8 +125,10 @@ def _at_forward(model: nn.Module, call: Callable[[], None]) -> None:
 def measure(case: Case, name: str, rounds: int, steps: int) -> dict[str, Any]:
     """Figures in seconds per step: what was added beside the plain loop."""
     with ExitStack() as stack:
-        folder = lambda: Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))  # noqa: E731
-        ways = {key: prepare(case, key, folder()) for key in dict.fromkeys(("plain", "floor", name))}
+        ways = {}
+        for key in dict.fromkeys(("plain", "floor", name)):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            ways[key] = prepare(case, key, Path(folder))
         x, y = case.data()
         order, chance = list(ways.values()), random.Random(0)  # noqa: S311
         for number in range(rounds + 1):

@@ -1,6 +1,6 @@
 """On a CUDA device: whether the hook ever waits for it, and what it adds to a step.
 
-    python benchmarks/cost/cuda.py
+    python -m cost.cuda
 
 While the hook runs, at the same places as the stopwatch in `child.py`, synchronising calls are errors
 (`torch.cuda.set_sync_debug_mode`); such an error ends in the hook's guard, which logs it, and is counted here. The
@@ -10,7 +10,6 @@ added time is wall-clock time per step of blocks that end with a synchronisation
 import json
 import logging
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,10 +17,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from benchmarks.cost.networks import CASES, Case
-
 import trainvitals
+from cost.networks import CASES, Case
 
 STEP = 0.1  # seconds: the step that the batch is chosen for
 BLOCK = 20  # steps

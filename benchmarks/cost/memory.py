@@ -1,6 +1,6 @@
 """What watching keeps in memory: the process's largest resident set in watched steps beside plain ones.
 
-    python benchmarks/cost/memory.py CASE
+    python -m cost.memory CASE
 
 One process trains first plain, then watched; the kernel's high-water mark (VmHWM) is reset before the steps that count.
 They come after 210 watched steps, when the memory of earlier statistics is full. The package is imported before, so its
@@ -18,10 +18,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from benchmarks.cost.networks import CASES, Case
-
 import trainvitals
+from cost.networks import CASES, Case
 
 FULL = 210  # steps: four snapshots, 50 steps apart, and what comes before them
 COUNTED = 20
