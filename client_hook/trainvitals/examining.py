@@ -43,6 +43,19 @@ class Examiner:
         ]
         self._results = ResultFindings(signs.progress.loss, signs.progress.output)
 
+    def renewed(self, signs: Signs) -> "Examiner":
+        """The same for other layers; of those that are still there it knows what this one knew."""
+        other = Examiner(signs, self._emit, self._inquiry, self._guard)
+        other.on_statistics, other.first = self.on_statistics, self.first
+        other.nan_grad_steps, other._nan_grad_step = self.nan_grad_steps, self._nan_grad_step
+        layers = set(signs.headroom.layers)
+        other.headroom_seen = {name: value for name, value in self.headroom_seen.items() if name in layers}
+        for findings in other._statistics:
+            findings.bad = self.corrupt & set(findings.layers)
+        other._gradients.remember(self._gradients)
+        other._results = self._results.moved(signs.progress.loss, signs.progress.output)
+        return other
+
     @property
     def corrupt(self) -> set[str]:
         """The layers whose statistics were corrupt when last seen."""
