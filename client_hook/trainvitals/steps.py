@@ -310,7 +310,8 @@ class Steps:
         self._vitals.advance()
         self._arm()
         self._used.clear()
-        late, self._look = self._look, self._look or due or self._vitals.may_have_changed()
+        late = self._look
+        self._look |= due or self._guard.run("layers", self._vitals.may_have_changed, False)
         if late and self._several and not self._explicit:
             self._look_in_between()
         return self._open

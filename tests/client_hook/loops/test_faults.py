@@ -69,6 +69,7 @@ PARTS = [
     "gradients",
     "headroom",
     "headroom findings",
+    "layers",
     "loss",
     "metric accuracy",
     "notes",
