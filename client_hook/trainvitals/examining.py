@@ -48,7 +48,7 @@ class Examiner:
         norms = seen.values[columns][seen.present[columns]]
         if norms.size:
             with np.errstate(all="ignore"):
-                seen.put(self._signs.progress.total, float(np.sqrt(np.square(norms.astype(np.float64)).sum())))
+                seen.put(self._signs.progress.total, _total(norms, squared=self._signs.sharded))
         self._tell_of_gradients(self._gradients.examine(seen, context), seen.step, norms, context.skipped)
         for findings, (_, snapshots) in zip(self._statistics, self._signs.statistics, strict=True):
             for event in findings.examine(seen, context):
@@ -104,6 +104,12 @@ class Examiner:
             )
         for event in events:
             self._emit(event)
+
+
+def _total(norms: npt.NDArray[np.float32], *, squared: bool) -> float:
+    """The norm over all parameters; where they are sharded, the square of this process's part of it."""
+    wide = norms.astype(np.float64)
+    return float(wide.sum() if squared else np.sqrt(np.square(wide).sum()))
 
 
 def _log_health(step: int, statistics: list[str], wrong: list[str]) -> None:

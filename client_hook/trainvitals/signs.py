@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainvitals import wire
 from trainvitals.layers import Models, Norm, is_compiled, is_selected, named_modules, named_norms, named_parameters
 from trainvitals.options import Options
 from trainvitals.probes.gradients import Gradients
@@ -17,6 +18,7 @@ from trainvitals.probes.headroom import Headroom
 from trainvitals.probes.order import ForwardOrder
 from trainvitals.probes.progress import Progress
 from trainvitals.probes.scaler import Scaler
+from trainvitals.probes.shards import is_sharded
 from trainvitals.probes.statistics import Statistics
 from trainvitals.probes.weights import Weights
 from trainvitals.record.columns import Columns, Register
@@ -26,7 +28,7 @@ from trainvitals.training import Training
 
 class Signs:
     """The probes of the layers that `training` has now and `options` select. `fast` are the columns of each step,
-    `slow` those of every `health_every` steps."""
+    `slow` those of every `health_every` steps; where `sharded`, norms in them are squares of this process's part."""
 
     def __init__(self, training: Training, options: Options, guard: Guard, register: Register) -> None:
         models = training.models
@@ -42,13 +44,15 @@ class Signs:
         self.order = ForwardOrder([(n, m) for n, m in modules if id(m) in stateful or _owns_parameters(m)])
         self._places: dict[str, int] = {}
         self.fast = Columns(register)
-        self.progress = Progress(training.optimizers, self.fast)
+        self.sharded = is_sharded([parameter for _, parameter in self.parameters])
+        total = wire.GRAD_NORM + wire.SHARD if self.sharded else wire.GRAD_NORM
+        self.progress = Progress(training.optimizers, self.fast, total)
         self.scaler = Scaler(training.scaler, self.fast)
-        self.gradients = Gradients(self.parameters, self.fast)
+        self.gradients = Gradients(self.parameters, self.fast, options.place.leads)
         self.statistics = _statistics_by_device(self.norms, self.fast)
         self.headroom = Headroom(modules if self._wants_headroom(models) else [], self.fast, guard)
         self.slow = Columns(register)
-        self.weights = Weights(self.parameters, training.optimizers, self.slow)
+        self.weights = Weights(self.parameters, training.optimizers, self.slow, options.place.leads)
 
     def places(self) -> dict[str, int]:
         """Each layer's place in forward order; fixed when it is first asked for, after the first step."""

@@ -13,6 +13,7 @@ import torch
 from torch.autograd import Variable
 
 from trainvitals import wire
+from trainvitals.probes.shards import counts_here, is_sharded, is_whole, local_part, square
 from trainvitals.record.columns import Columns
 from trainvitals.record.transfer import Part
 
@@ -24,9 +25,14 @@ class Gradients:
 
     name = "gradients"
 
-    def __init__(self, parameters: Sequence[tuple[str, torch.nn.Parameter]], columns: Columns) -> None:
+    def __init__(
+        self, parameters: Sequence[tuple[str, torch.nn.Parameter]], columns: Columns, leads: bool = True
+    ) -> None:
         self._parameters = [parameter for _, parameter in parameters]
-        self.columns = columns.add_all([name for name, _ in parameters], wire.PARAMETER, wire.GRAD_NORM)
+        self._sharded = is_sharded(self._parameters)
+        self._repeated = {i for i, one in enumerate(self._parameters) if self._sharded and not counts_here(one, leads)}
+        stat = wire.GRAD_NORM + wire.SHARD if self._sharded else wire.GRAD_NORM
+        self.columns = columns.add_all([name for name, _ in parameters], wire.PARAMETER, stat)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._queued = False
 
@@ -58,7 +64,7 @@ class Gradients:
 
     def read(self, scale: torch.Tensor | None, without: Collection[int] = ()) -> list[Part]:
         """One norm per parameter that has a gradient, divided by `scale` (the grad scaler's, on its device); not for
-        the places in `without`."""
+        the places in `without`. Of sharded parameters it is the square of this process's part."""
         parts = []
         for (device, _, _), places in self._groups(without).items():
             grads = [_plain(self._parameters[i].grad) for i in places]
@@ -66,13 +72,15 @@ class Gradients:
             norms = torch.stack(torch._foreach_norm(grads, 2, dtype=dtype)).float()
             if scale is not None:
                 norms = norms / scale.to(device, non_blocking=True)
+            if self._sharded:
+                norms = square(norms, [i in self._repeated for i in places])
             parts.append(Part(self.columns[np.array(places, dtype=np.intp)], norms))
         return parts
 
     def _groups(self, without: Collection[int]) -> dict[tuple[torch.device, torch.dtype, torch.layout], list[int]]:
         groups: dict[tuple[torch.device, torch.dtype, torch.layout], list[int]] = {}
         for i, parameter in enumerate(self._parameters):
-            if (grad := parameter.grad) is not None and i not in without:
+            if (grad := parameter.grad) is not None and i not in without and is_whole(grad):
                 groups.setdefault((grad.device, grad.dtype, grad.layout), []).append(i)
         return groups
 
@@ -99,7 +107,7 @@ class Gradients:
 def _plain(grad: torch.Tensor | None) -> torch.Tensor:
     """A tensor `_foreach_norm` takes: complex as pairs of reals, sparse as its summed values."""
     assert grad is not None  # noqa: S101 - `_groups` took only parameters with a gradient
-    grad = grad.detach()
+    grad = local_part(grad.detach())
     if grad.is_sparse:
         grad = grad.coalesce().values()
     return torch.view_as_real(grad) if grad.is_complex() else grad
