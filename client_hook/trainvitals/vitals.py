@@ -18,6 +18,7 @@ from trainvitals.record.columns import Register
 from trainvitals.record.metrics import Metrics, put_value
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit, Stream
+from trainvitals.record.summary import Summary
 from trainvitals.record.transfer import Part, Transfer
 from trainvitals.signs import Signs
 from trainvitals.training import Training
@@ -40,8 +41,10 @@ class Vitals:
         self.examiner = Examiner(self.signs, emit)
         places = self.signs.places
         examiner = self.examiner
-        self._fast = Stream(self.signs.fast, self._transfer, emit, places, examiner.examine, examiner.conclude)
-        self._slow = Stream(self.signs.slow, self._transfer, emit, places, examiner.examine_weights)
+        short = None if options.place.leads else Summary(self.signs.fast, register)
+        long = None if options.place.leads and not self.signs.sharded else Summary(self.signs.slow, register)
+        self._fast = Stream(self.signs.fast, self._transfer, emit, places, examiner.examine, examiner.conclude, short)
+        self._slow = Stream(self.signs.slow, self._transfer, emit, places, examiner.examine_weights, summary=long)
         self._metrics = Metrics(register, self._transfer, guard, emit, places)
         self._places_of = {id(o): self.signs.gradients.places_of(o) for o in training.optimizers.values()}
 
