@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from trainvitals import wire
+from trainvitals.following import Following
 from trainvitals.record.findings import Context, GradientFindings, ResultFindings, StatisticsFindings, health_check
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit
@@ -20,10 +22,11 @@ Watcher = Callable[[Observation, set[str]], None]
 
 class Examiner:
     """Examines the observations of `signs`. `on_statistics` is told of each examined step and the layers corrupt in
-    it."""
+    it, but for those that `following` says are another rank's."""
 
-    def __init__(self, signs: Signs, emit: Emit) -> None:
+    def __init__(self, signs: Signs, emit: Emit, following: Following) -> None:
         self._signs = signs
+        self._following = following
         self._emit = emit
         self.on_statistics: Watcher = lambda seen, bad: None
         self.headroom_seen: dict[str, float] = {}
@@ -52,9 +55,10 @@ class Examiner:
         self._tell_of_gradients(self._gradients.examine(seen, context), seen.step, norms, context.skipped)
         for findings, (_, snapshots) in zip(self._statistics, self._signs.statistics, strict=True):
             for event in findings.examine(seen, context):
-                self._emit(event)
+                passing = event.layer in self._followed()
+                self._emit(msgspec.structs.replace(event, passing=True) if passing else event)
             snapshots.judge(seen.step, not findings.bad)
-        self.on_statistics(seen, self.corrupt)
+        self.on_statistics(seen, self.corrupt - self._followed())
 
     def conclude(self, seen: Observation) -> None:
         """Its loss and output are known too."""
@@ -72,9 +76,13 @@ class Examiner:
             for stat, column in zip(("weight", "moments"), pair, strict=True)
             if seen.present[column] and not np.isfinite(seen.values[column])
         ]
-        statistics = [f"{layer}.running_statistics" for layer in sorted(self.corrupt)]
+        statistics = [f"{layer}.running_statistics" for layer in sorted(self.corrupt - self._followed())]
         _log_health(seen.step, statistics, wrong)
         self._emit(health_check(seen.step, seen.time, "health", statistics + wrong))
+
+    def _followed(self) -> set[str]:
+        """The layers whose statistics are another rank's, which looks after them."""
+        return {norm.name for norm in self._signs.norms if self._following.follows(norm.model)}
 
     def _context(self, seen: Observation) -> Context:
         scaler = self._signs.scaler

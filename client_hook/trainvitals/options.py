@@ -15,7 +15,8 @@ AutoSanitize = Literal["restore", "reset", "off"]
 
 @dataclass(frozen=True)
 class Options:
-    """As the arguments of `watch`, and this process's place. Raises ConfigurationError naming what was expected and what came."""
+    """As the arguments of `watch`, and this process's place. Raises ConfigurationError naming what was expected and
+    what came."""
 
     name: str = "run"
     project: str = "default"

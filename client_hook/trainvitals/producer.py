@@ -17,9 +17,9 @@ from trainvitals.options import Options
 class Producer:
     """The producer now, of run `run`. `put` never waits and never raises; nothing is open before `begin`."""
 
-    def __init__(self, run: str, options: Options, token: str | None, models: set[str], follows: bool = False) -> None:
+    def __init__(self, run: str, options: Options, token: str | None, models: set[str]) -> None:
         self._run = run
-        self._follows = follows
+        self.follows = False  # as far as it is known before the first forward
         self._successions = 0
         self._options = options
         self._token = token
@@ -102,7 +102,7 @@ class Producer:
         return any(one is not None and one.busy for one in (self._depot, self._desk))
 
     def _open(self, first: wire.Record) -> None:
-        identity = new_identity(self._run, self._options, self._successions, self._follows)
+        identity = new_identity(self._run, self._options, self._successions, self.follows)
         depot = Depot(identity, self._base, self._options, self._token, self._receive)
         self._desk = Desk(identity, self._models, self._actions, depot.folder / "journal", depot.put)
         self._depot = depot

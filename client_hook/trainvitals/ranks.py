@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-import torch.distributed as distributed
+from torch import distributed
 
 log = logging.getLogger("trainvitals")
 AGREE_SECONDS = 30.0  # how long another rank looks for rank 0's run id: longer than ranks are apart at start-up

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from trainvitals.examining import Examiner
+from trainvitals.following import Following
 from trainvitals.layers import Norm
 from trainvitals.nesting import floating_tensors
 from trainvitals.options import Options
@@ -29,7 +30,8 @@ HEADROOM_EVERY = 20  # steps; health rule 1
 class Vitals:
     """Reads everything and emits it."""
 
-    def __init__(self, training: Training, options: Options, guard: Guard, emit: Emit) -> None:
+    def __init__(self, training: Training, options: Options, guard: Guard, emit: Emit, following: Following) -> None:
+        self.following = following
         self._optimizers = training.optimizers
         self._guard = guard
         self._transfer = Transfer()
@@ -38,7 +40,7 @@ class Vitals:
         self._final: set[int] = set()
         register = Register()
         self.signs = Signs(training, options, guard, register)
-        self.examiner = Examiner(self.signs, emit)
+        self.examiner = Examiner(self.signs, emit, following)
         places = self.signs.places
         examiner = self.examiner
         short = None if options.place.leads else Summary(self.signs.fast, register)

@@ -20,7 +20,7 @@ def is_sharded(tensors: Sequence[torch.Tensor]) -> bool:
 @torch.no_grad()
 def local_part(tensor: torch.Tensor) -> torch.Tensor:
     """What this process holds of a DTensor; any other tensor itself."""
-    return tensor.to_local() if _is_dtensor(tensor) else tensor  # type: ignore[operator]
+    return tensor.to_local() if _is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def counts_here(tensor: torch.Tensor, leads: bool) -> bool:

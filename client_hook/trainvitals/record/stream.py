@@ -17,8 +17,8 @@ class Stream:
     """Opens observations, lets parts arrive, and emits each as a frame once it is complete.
 
     `examine` sees an observation as soon as what was submitted has arrived, which may be before it is sealed;
-    `conclude` sees it complete, just before it is emitted. With a `summary`, its observations are emitted instead; where
-    that has no columns, none are.
+    `conclude` sees it complete, just before it is emitted. Given a `summary`, what it makes of the observation is
+    emitted instead, or nothing where it has no columns.
     """
 
     def __init__(
