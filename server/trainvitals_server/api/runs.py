@@ -11,8 +11,11 @@ from trainvitals_server.auth.roles import needs
 from trainvitals_server.clock import iso
 from trainvitals_server.parts import Parts
 from trainvitals_server.records import series_record
+from trainvitals_server.runs.ranks import state_of
 from trainvitals_server.store import events, runs, series
 from trainvitals_server.store.packing import unpack
+
+PLAIN = ("id", "producer", "rank", "world_size", "host", "pid", "committed", "dropped", "first_step", "last_step")
 
 router = APIRouter(prefix="/api/runs", dependencies=[needs("view")])
 
@@ -62,10 +65,9 @@ def details(parts: Parts, run: str) -> dict[str, Any]:
 
 def producer_record(row: Any, connected: bool) -> dict[str, Any]:
     """One producer."""
-    plain = {
-        name: row[name] for name in ("id", "producer", "rank", "world_size", "host", "pid", "committed", "dropped")
-    }
-    return plain | {"started": iso(row["started"]), "connected": connected}
+    plain = {name: row[name] for name in PLAIN}
+    state = state_of(row, connected)
+    return plain | {"started": iso(row["started"]), "connected": connected, "state": state, "reason": row["reason"]}
 
 
 def _validation(event: wire.Validation) -> dict[str, Any]:
