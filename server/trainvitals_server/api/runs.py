@@ -49,7 +49,7 @@ def details(parts: Parts, run: str) -> dict[str, Any]:
     with parts.database.reading() as connection:
         row = runs.get(connection, run)
         assert row is not None  # noqa: S101  # runs are never deleted, and it has a summary
-        story = parts.stories.of(connection, run)
+        leading = parts.stories.of(connection, run).of_rank(0)
         producers = runs.producer_rows(connection, run)
         counts = {"frames": runs.frame_count(connection, run), "events": events.count(connection, run)}
     here = parts.pulse.connected_producers()
@@ -58,8 +58,8 @@ def details(parts: Parts, run: str) -> dict[str, Any]:
         "versions": unpack(row["versions"]),
         "producers": [producer_record(producer, producer["id"] in here) for producer in producers],
         "counts": counts,
-        "validations": [_validation(event) for event in story.events if isinstance(event, wire.Validation)],
-        "checkpoints": _checkpoints([event for event in story.events if isinstance(event, wire.Checkpoint)]),
+        "validations": [_validation(event) for event in leading if isinstance(event, wire.Validation)],
+        "checkpoints": _checkpoints([event for event in leading if isinstance(event, wire.Checkpoint)]),
     }
 
 

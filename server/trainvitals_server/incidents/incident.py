@@ -19,7 +19,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
     `first_bad_layer` is the first in forward order among the `layers` that broke in `first_bad_step`; `channels` of it
     were `kind` (nan, inf, negative, or unknown where only its consequences were seen). `precision` is fp16 where that
-    is known. `headroom` is the least seen before the break. `healed_step` is where it was repaired."""
+    is known. `headroom` is the least seen before the break. `healed_step` is where it was repaired. `rank` is the rank
+    that tells it, the first of them where all saw the same."""
 
     first_bad_step: int
     first_bad_layer: str | None
@@ -34,3 +35,4 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     advice: list[str]
     layers: list[str] = []
     healed_step: int | None = None
+    rank: int = 0

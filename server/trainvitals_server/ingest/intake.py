@@ -48,12 +48,11 @@ def _lead(tx: Transaction, producer: runs.Producer, *, new: bool) -> None:
     """A rank's newest process says hello; a new one takes over from those before it."""
     if new:
         close_alerts(tx, producer)
-    if producer.rank != 0:
-        return
-    transitions.signal(tx, producer.run, "entered" if new else "contact")
+    if producer.rank == 0:
+        transitions.signal(tx, producer.run, "entered" if new else "contact")
     if new:
         reason = "another process resumed the run, and the one before did not say how this ended"
-        progress.abandon(tx, producer.run, reason, producer.producer)
+        progress.abandon(tx, producer.run, reason, producer.producer, producer.rank)
 
 
 def take(tx: Transaction, books: Books, who: runs.Producer, batch: wire.Batch) -> Outcome:

@@ -195,6 +195,7 @@ SECOND = (
     "ALTER TABLE producers ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE commands ADD COLUMN whole TEXT",  # the command for rank 0 of which this is another rank's part
     "ALTER TABLE commands ADD COLUMN rank INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX commands_parts ON commands (whole) WHERE whole IS NOT NULL",
 )
 
 
