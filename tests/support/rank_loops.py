@@ -3,7 +3,7 @@
 import logging
 import traceback
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -358,3 +358,18 @@ def shard_norms(rank: int, steps: int, repeated: bool, settings: dict[str, Any])
     watch.close()
     assert watch.spool_path is not None
     return Told(watch.run_id, watch.spool_path, [], {}), found
+
+
+def fallen(rank: int, at: int, settings: dict[str, Any]) -> str:
+    """Rank 1 raises in a step that the other cannot finish without it."""
+    model = DistributedDataParallel(plain_net())
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+    watch = trainvitals.watch(model, optimizer, **settings)
+    with suppress(ValueError, RuntimeError), watch:
+        for step in range(at + 2):
+            if rank == 1 and step == at:
+                raise ValueError("planted")
+            model(share(rank, step, 2)).square().mean().backward()
+            optimizer.step()
+            watch.step()
+    return watch.run_id
