@@ -1,6 +1,7 @@
 """What is found in the values once they have arrived: events, log lines, and who is told of corrupt statistics."""
 
 import logging
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from trainvitals import wire
 from trainvitals.following import Following
+from trainvitals.origin.inquiry import Inquiry
 from trainvitals.record.findings import Context, GradientFindings, ResultFindings, StatisticsFindings, health_check
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit
@@ -24,12 +26,14 @@ class Examiner:
     """Examines the observations of `signs`. `on_statistics` is told of each examined step and the layers corrupt in
     it, but for those that `following` says are another rank's."""
 
-    def __init__(self, signs: Signs, emit: Emit, following: Following) -> None:
+    def __init__(self, signs: Signs, emit: Emit, inquiry: Inquiry, following: Following) -> None:
         self._signs = signs
+        self._inquiry = inquiry
         self._following = following
         self._emit = emit
         self.on_statistics: Watcher = lambda seen, bad: None
         self.headroom_seen: dict[str, float] = {}
+        self.first = ""  # what broke first in the step examined last, in a few words
         self.nan_grad_steps = 0  # examined steps in which a gradient was not finite
         self._gradients = GradientFindings([name for name, _ in signs.parameters], signs.gradients.columns)
         self._statistics = [
@@ -49,22 +53,31 @@ class Examiner:
         context = self._context(seen)
         columns = self._signs.gradients.columns
         norms = seen.values[columns][seen.present[columns]]
+        gradients: list[wire.NonFinite] = []
         if norms.size:
-            with np.errstate(all="ignore"):
-                seen.put(self._signs.progress.total, _total(norms, squared=self._signs.sharded))
-        self._tell_of_gradients(self._gradients.examine(seen, context), seen.step, norms, context.skipped)
+            total = _total(norms, squared=self._signs.sharded)
+            seen.put(self._signs.progress.total, total)
+            if not math.isfinite(total):  # squares of float32 do not overflow float64: some norm is not finite
+                gradients = self._gradients.examine(seen, context)
+                self._tell_of_gradients(gradients, seen.step, norms, context.skipped)
+        broken = [event for findings in self._statistics for event in findings.examine(seen, context)]
+        self.first = self._inquiry.find(seen, [*gradients, *broken])
+        followed = self._followed() if broken else set()
+        for event in broken:
+            self._emit(msgspec.structs.replace(event, passing=event.layer in followed))
         for findings, (_, snapshots) in zip(self._statistics, self._signs.statistics, strict=True):
-            for event in findings.examine(seen, context):
-                passing = event.layer in self._followed()
-                self._emit(msgspec.structs.replace(event, passing=True) if passing else event)
             snapshots.judge(seen.step, not findings.bad)
         self.on_statistics(seen, self.corrupt - self._followed())
 
     def conclude(self, seen: Observation) -> None:
         """Its loss and output are known too."""
-        for event in self._results.examine(seen, self._context(seen)):
+        events = self._results.examine(seen, self._context(seen))
+        for event in events:
             log.warning("[NaN %s] iter %d: %s", event.signal.upper(), event.step, event.kind)
             self._emit(event)
+        self._inquiry.find(seen, events)
+        loss = self._signs.progress.loss
+        self._inquiry.conclude(seen, float(seen.values[loss]) if seen.present[loss] else None)
 
     def examine_weights(self, seen: Observation) -> None:
         """The slow layout has arrived: the periodic health check."""
@@ -91,15 +104,20 @@ class Examiner:
 
     def _note_headroom(self, seen: Observation) -> None:
         headroom = self._signs.headroom
+        rooms = {}
         for place in np.flatnonzero(seen.present[headroom.columns]).tolist():
-            self.headroom_seen[headroom.layers[place]] = float(seen.values[headroom.columns[place]])
+            rooms[headroom.layers[place]] = value = float(seen.values[headroom.columns[place]])
+            headroom.note(place, value)
+        if rooms:
+            self.headroom_seen |= rooms
+            self._inquiry.note_headroom(seen.step, rooms)
 
     def _tell_of_gradients(
         self, events: list[wire.NonFinite], step: int, norms: npt.NDArray[np.float32], skipped: bool
     ) -> None:
-        """Count the step if a gradient in it is not finite; say so where that is news."""
+        """Count a step in which some gradient is not finite; say so where that is news."""
         broken = int(np.count_nonzero(~np.isfinite(norms)))
-        self.nan_grad_steps += bool(broken)
+        self.nan_grad_steps += 1
         if events:
             log.warning(
                 "[NaN GRAD] iter %d: %d of %d gradients not finite, first %s%s (%d such steps so far)",
@@ -116,8 +134,9 @@ class Examiner:
 
 def _total(norms: npt.NDArray[np.float32], *, squared: bool) -> float:
     """The norm over all parameters; where they are sharded, the square of this process's part of it."""
-    wide = norms.astype(np.float64)
-    return float(wide.sum() if squared else np.sqrt(np.square(wide).sum()))
+    if squared:
+        return float(norms.sum(dtype=np.float64))
+    return math.sqrt(np.square(norms, dtype=np.float64).sum())
 
 
 def _log_health(step: int, statistics: list[str], wrong: list[str]) -> None:

@@ -6,6 +6,9 @@ while the owner lives, and the owner is asked whether the module really is its o
 nothing.
 """
 
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import count
 from typing import Any, Protocol
@@ -30,13 +33,44 @@ class LoadListener(Protocol):
         """Called after the module has loaded a state dict; must not raise."""
 
 
+class CallListener(Protocol):
+    """What a hook calls that wants to know all of a call."""
+
+    def on_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Called before the module's forward, on the training thread; must not raise."""
+
+
 _listeners: WeakValueDictionary[int, Any] = WeakValueDictionary()
 _numbers = count()
+
+
+class _Muted(threading.local):
+    """Whether this thread's calls are our own."""
+
+    now = False
+
+
+_muted = _Muted()
+
+
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """What this thread calls in the body is no training: no listener is told of it."""
+    earlier, _muted.now = _muted.now, True
+    try:
+        yield
+    finally:
+        _muted.now = earlier
 
 
 def listen(listener: Listener, module: nn.Module, place: int = 0) -> RemovableHandle:
     """Call `listener.on_forward` before each forward of `module` until the handle is removed."""
     return module.register_forward_pre_hook(partial(_call, _number_of(listener), place))
+
+
+def listen_to_calls(listener: CallListener, module: nn.Module) -> RemovableHandle:
+    """Call `listener.on_call` before each forward of `module` until the handle is removed."""
+    return module.register_forward_pre_hook(partial(_called, _number_of(listener)), with_kwargs=True)
 
 
 def listen_to_load(listener: LoadListener, module: nn.Module) -> RemovableHandle:
@@ -61,8 +95,16 @@ def _loaded(number: int, module: nn.Module, incompatible: Any) -> None:
         listener.on_load(module)
 
 
+def _called(number: int, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    if torch.compiler.is_compiling() or _muted.now:
+        return
+    listener = _listeners.get(number)
+    if listener is not None:
+        listener.on_call(module, args, kwargs)
+
+
 def _call(number: int, place: int, module: nn.Module, args: tuple[Any, ...]) -> None:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _muted.now:
         return
     listener = _listeners.get(number)
     if listener is not None:

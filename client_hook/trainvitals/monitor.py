@@ -72,7 +72,9 @@ class Watch(AbstractContextManager["Watch"]):
         self._following = Following(training.models)
         self._producer = Producer(run, options, token, set(training.models))
         self._guard = Guard(self._report_fault)
-        self._vitals = Vitals(training, options, self._guard, self._producer.put, self._following)
+        self._vitals = Vitals(
+            training, options, self._guard, self._producer.put, lambda: self._producer.folder, self._following
+        )
         self._keeper = Keeper(self._vitals, training.ema, options, self._producer.put)
         self._saver = Saver(run, training, self._keeper, self._producer.put)
         self._steps = Steps(

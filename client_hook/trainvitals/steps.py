@@ -77,6 +77,7 @@ class Steps:
                 self._handles.append(listen(self, unwrap(model)))
         self._vitals.signs.gradients.attach(self._on_backward_end)
         self._vitals.signs.learn_order()
+        self._vitals.inquiry.attach()
         self._vitals.arm(self._count)
 
     def detach(self) -> None:
@@ -85,6 +86,7 @@ class Steps:
             handle.remove()
         self._handles.clear()
         self._vitals.signs.detach()
+        self._vitals.inquiry.close()
 
     @property
     def last(self) -> int:

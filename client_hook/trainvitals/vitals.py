@@ -4,7 +4,9 @@ One vector per step goes to the host in one copy. What is read when is decided b
 values by `examining.py`; what is done about a finding by `repair/keeper.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from trainvitals.following import Following
 from trainvitals.layers import Norm
 from trainvitals.nesting import floating_tensors
 from trainvitals.options import Options
+from trainvitals.origin.inquiry import Inquiry
 from trainvitals.probes.guard import Guard
 from trainvitals.record.columns import Register
 from trainvitals.record.metrics import Metrics, put_value
@@ -24,13 +27,19 @@ from trainvitals.record.transfer import Part, Transfer
 from trainvitals.signs import Signs
 from trainvitals.training import Training
 
-HEADROOM_EVERY = 20  # steps; health rule 1
-
 
 class Vitals:
     """Reads everything and emits it."""
 
-    def __init__(self, training: Training, options: Options, guard: Guard, emit: Emit, following: Following) -> None:
+    def __init__(
+        self,
+        training: Training,
+        options: Options,
+        guard: Guard,
+        emit: Emit,
+        folder: Callable[[], Path | None],
+        following: Following,
+    ) -> None:
         self.following = following
         self._optimizers = training.optimizers
         self._guard = guard
@@ -40,7 +49,8 @@ class Vitals:
         self._final: set[int] = set()
         register = Register()
         self.signs = Signs(training, options, guard, register)
-        self.examiner = Examiner(self.signs, emit, following)
+        self.inquiry = Inquiry(training, self.signs, guard, emit, folder if options.keep_batches else None)
+        self.examiner = Examiner(self.signs, emit, self.inquiry, following)
         places = self.signs.places
         examiner = self.examiner
         short = None if options.place.leads else Summary(self.signs.fast, register)
@@ -68,6 +78,7 @@ class Vitals:
         gradients, scaler = self.signs.gradients, self.signs.scaler
         norms = self._guard.run(gradients.name, lambda: gradients.read(scaler.scale(), self._final), none)
         self._gradient_parts = self._final_parts + norms + self._guard.run(scaler.name, scaler.read, none)
+        self._guard.run(self.inquiry.name, lambda: self.inquiry.end_backward(norms), None)
 
     def freeze_gradients(self, optimizer: torch.optim.Optimizer) -> None:
         """`optimizer` has used its gradients: what was read of them is final, and what a later backward adds to them
@@ -78,12 +89,14 @@ class Vitals:
 
     def forget_gradients(self) -> None:
         """The step has ended."""
+        self.inquiry.forget()
         self._gradient_parts, self._final_parts, self._final = [], [], set()
 
     def read_step(self, step: int, skipped: bool | torch.Tensor | None, step_time: float | None) -> Observation:
         """At the end of a step: everything that is read then, joined with the gradients read before."""
         seen = self._fast.open(step)
         signs = self.signs
+        self._guard.run(self.inquiry.name, lambda: self.inquiry.end_step(seen, skipped is True), None)
         parts = list(self._gradient_parts)
         parts += self._guard.run(signs.headroom.name, signs.headroom.collect, parts[:0])
         for probe, snapshots in signs.statistics:
@@ -106,6 +119,11 @@ class Vitals:
         self._slow.submit(seen, self._guard.run(self.signs.weights.name, self.signs.weights.read, []))
         seen.sealed = True
 
+    def forget_averages(self, layers: Collection[str]) -> None:
+        """The running statistics of these layers were written, not trained. May wait for the device."""
+        for probe, _ in self.signs.statistics:
+            self._guard.run(probe.name, partial(probe.forget, layers), None)
+
     def add_loss(self, seen: Observation, loss: Any) -> None:
         """The user's loss: a tensor, copied now since it may be changed in place later, or a number."""
         column = self.signs.progress.loss
@@ -126,8 +144,8 @@ class Vitals:
 
     def arm(self, count: int) -> None:
         """After `count` steps: prepare what is measured in the next one alone."""
-        if count % HEADROOM_EVERY == 0:
-            self._guard.run(self.signs.headroom.name, self.signs.headroom.arm, None)
+        headroom = self.signs.headroom
+        self._guard.run(headroom.name, lambda: headroom.arm(count), None)
 
     # --- where it goes --------------------------------------------------------------------------------------------
 

@@ -59,6 +59,10 @@ VAR_MAX = "running_var.max"
 NONFINITE_CHANNELS = "nonfinite_channels"
 NEGATIVE_CHANNELS = "negative_channels"
 NORM_STATS = (MEAN_MIN, MEAN_MAX, VAR_MIN, VAR_MAX, NONFINITE_CHANNELS, NEGATIVE_CHANNELS)
+# The largest, over channels, distance of the batch's mean from the running mean before it, in standard deviations of
+# the layer. Absent until the layer's averages have settled, and wherever it is not known.
+BATCH_SHIFT = "batch_shift"
+VAR_ROOM = "var_room"  # 65504 / largest running variance, of statistics held in fp16; absent elsewhere
 
 WEIGHT_NORM = "weight_norm"  # L2 of a parameter, every `health_every` steps
 MOMENT_NORM = "moment_norm"  # sum of the L2 norms of its optimizer state
@@ -157,6 +161,44 @@ class NonFinite(Event, frozen=True, tag="nonfinite"):
     skipped: bool = False
     passing: bool = False
     headroom: float | None = None  # the least seen at or before this layer in the last sampled step
+
+
+class Room(msgspec.Struct, frozen=True, array_like=True):
+    """A sample of fp16 headroom: the least at or before a layer, and whose input it was."""
+
+    step: int
+    layer: str
+    value: float
+
+
+class Culprit(Event, frozen=True, tag="origin"):
+    """What broke first in a step in which something became non-finite; found by running its batch once more, under
+    hooks. `layer` is the first module that made `kind` out of finite inputs and weights ("" for the input and the
+    loss), `type` its class; where its own code broke between two of its parts, `before` is the part that was about to
+    run. `count` of `total` channels of its output were affected; `amax` is the largest magnitude that went in.
+
+    `place` tells what `layer` is: a module; the weights or running statistics of one, which were broken before; the
+    input; a module whose backward broke though its forward was finite; the loss (or its gradient); the loss scale (the
+    scaled gradients overflowed, the forward was finite); elsewhere (another rank); unknown, where `candidates` are all
+    that is known."""
+
+    place: Literal["module", "weights", "statistics", "input", "backward", "loss", "loss_scale", "elsewhere", "unknown"]
+    signal: str  # what showed it: gradient, running_statistics, loss, output
+    kind: Literal["nan", "inf", "negative"]
+    layer: str = ""
+    type: str = ""
+    before: str = ""
+    count: int = -1
+    total: int = -1
+    precision: str = ""  # dtype of the module's output: float16, bfloat16, float32
+    skipped: bool = False
+    amax: float | None = None
+    headroom: list[Room] = []  # sampled in the 64 steps before
+    norm: str = ""  # the first layer whose running statistics broke, else the one nearest to `layer` ...
+    batch_mean: list[float] = []  # ... and the range of its batch's mean and variance, from two successive readings
+    batch_var: list[float] = []
+    candidates: list[str] = []
+    batch: str = ""  # the file that keeps the failing batch, on the trainer's machine
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -266,6 +308,7 @@ Record = (
     Layout
     | Frame
     | NonFinite
+    | Culprit
     | Sanitized
     | HealthCheck
     | Validation

@@ -13,6 +13,7 @@ import torch
 from torch.autograd import Variable
 
 from trainvitals import wire
+from trainvitals.probes.norms import Norms
 from trainvitals.probes.shards import counts_here, is_sharded, is_whole, local_part, square
 from trainvitals.record.columns import Columns
 from trainvitals.record.transfer import Part
@@ -30,9 +31,15 @@ class Gradients:
     ) -> None:
         self._parameters = [parameter for _, parameter in parameters]
         self._sharded = is_sharded(self._parameters)
-        self._repeated = {i for i, one in enumerate(self._parameters) if self._sharded and not counts_here(one, leads)}
         stat = wire.GRAD_NORM + wire.SHARD if self._sharded else wire.GRAD_NORM
         self.columns = columns.add_all([name for name, _ in parameters], wire.PARAMETER, stat)
+        self._repeated = {
+            int(column)
+            for column, one in zip(self.columns, self._parameters, strict=True)
+            if self._sharded and not counts_here(one, leads)
+        }
+        self._width = int(self.columns.max(initial=-1)) + 1
+        self._norms = Norms(self.columns)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._queued = False
 
@@ -65,24 +72,19 @@ class Gradients:
     def read(self, scale: torch.Tensor | None, without: Collection[int] = ()) -> list[Part]:
         """One norm per parameter that has a gradient, divided by `scale` (the grad scaler's, on its device); not for
         the places in `without`. Of sharded parameters it is the square of this process's part."""
-        parts = []
-        for (device, _, _), places in self._groups(without).items():
-            grads = [_plain(self._parameters[i].grad) for i in places]
-            dtype = torch.float64 if grads[0].dtype == torch.float64 else torch.float32
-            norms = torch.stack(torch._foreach_norm(grads, 2, dtype=dtype)).float()
-            if scale is not None:
-                norms = norms / scale.to(device, non_blocking=True)
-            if self._sharded:
-                norms = square(norms, [i in self._repeated for i in places])
-            parts.append(Part(self.columns[np.array(places, dtype=np.intp)], norms))
-        return parts
+        gradients = [parameter.grad for parameter in self._parameters]
+        for place in without:
+            gradients[place] = None
+        if self._sharded:
+            gradients = [local_part(one) if one is not None and is_whole(one) else None for one in gradients]
+        parts = self._norms.read(gradients)
+        if scale is not None:
+            parts = [Part(p.columns, p.values / scale.to(p.values.device, non_blocking=True)) for p in parts]
+        return [self._square(part) for part in parts] if self._sharded else parts
 
-    def _groups(self, without: Collection[int]) -> dict[tuple[torch.device, torch.dtype, torch.layout], list[int]]:
-        groups: dict[tuple[torch.device, torch.dtype, torch.layout], list[int]] = {}
-        for i, parameter in enumerate(self._parameters):
-            if (grad := parameter.grad) is not None and i not in without and is_whole(grad):
-                groups.setdefault((grad.device, grad.dtype, grad.layout), []).append(i)
-        return groups
+    def _square(self, part: Part) -> Part:
+        repeated = [column in self._repeated for column in np.arange(self._width)[part.columns].tolist()]
+        return Part(part.columns, square(part.values, repeated))
 
     def _anchor(self, parameters: Sequence[torch.nn.Parameter], on_end: Callable[[], None]) -> None:
         stride = max(1, len(parameters) // ANCHORS)
@@ -102,12 +104,3 @@ class Gradients:
     def _end(self, on_end: Callable[[], None]) -> None:
         self._queued = False
         on_end()
-
-
-def _plain(grad: torch.Tensor | None) -> torch.Tensor:
-    """A tensor `_foreach_norm` takes: complex as pairs of reals, sparse as its summed values."""
-    assert grad is not None  # noqa: S101 - `_groups` took only parameters with a gradient
-    grad = local_part(grad.detach())
-    if grad.is_sparse:
-        grad = grad.coalesce().values()
-    return torch.view_as_real(grad) if grad.is_complex() else grad

@@ -2,12 +2,18 @@
 
 Hooks exist for the sampled step alone. Only layers known to compute in fp16 are measured: their input or their weight
 is fp16, or autocast to fp16 is on. 0 means it has already overflowed.
+
+Which layers a step samples follows what the last samples showed, so that a ramp is seen while there is time and a calm
+run pays little: all of them every `ALL` steps, the `FEW` with the least headroom every `OFTEN` steps, and in every step
+the `FEW` lowest of those that have fallen to half since all were last sampled. An input that doubles every 5 steps
+takes 60 from a headroom of 4096 to its overflow; above that there is time until the next sample of all.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -18,7 +24,12 @@ from trainvitals.record.columns import Columns
 from trainvitals.record.transfer import Part
 
 LIMIT = 256  # layers measured at most
+ALL = 20  # steps; health rule 1
+OFTEN = 5
+FEW = 4  # layers
+SAFE = 4096.0
 _CONVOLUTIONS = nn.modules.conv._ConvNd
+Extremes = tuple[torch.Tensor, torch.Tensor]  # smallest and largest element, each 0-d
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -35,12 +46,34 @@ class Headroom:
         self.layers = [name for name, _ in self._modules]
         self.columns = columns.add_all(self.layers, wire.INPUT, wire.HEADROOM)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._seen: dict[int, torch.Tensor] = {}
+        self._seen: dict[int, Extremes] = {}
+        self._newest = np.full(len(kept[::stride]), np.inf)  # headroom when last sampled
+        self._reference = self._newest.copy()  # and when all were last sampled
 
-    def arm(self) -> None:
-        """Measure the forwards from now to the next `collect`."""
+    def arm(self, count: int) -> None:
+        """After `count` steps: measure the forwards from now to the next `collect`, of the layers whose turn it is."""
         self.disarm()
-        self._handles = [listen(self, module, i) for i, (_, module) in enumerate(self._modules)]
+        self._handles = [listen(self, self._modules[place][1], place) for place in self._due(count)]
+
+    def note(self, place: int, value: float) -> None:
+        """A sample of the layer at `place` has arrived."""
+        self._newest[place] = value if np.isfinite(value) else 0.0
+
+    def _due(self, count: int) -> list[int]:
+        """The places to sample in the step after `count` steps."""
+        if count % ALL == 0:
+            self._reference = self._newest.copy()
+            return list(range(len(self._modules)))
+        return (self._lowest(np.isfinite(self._newest)) if count % OFTEN == 0 else []) or self._lowest(self._falling())
+
+    def _falling(self) -> npt.NDArray[np.bool_]:
+        known = np.isfinite(self._reference)
+        fallen: npt.NDArray[np.bool_] = known & (self._newest < SAFE) & (self._newest <= self._reference / 2)
+        return fallen
+
+    def _lowest(self, among: npt.NDArray[np.bool_]) -> list[int]:
+        places = np.flatnonzero(among)
+        return sorted(places[np.argsort(self._newest[places], kind="stable")[:FEW]].tolist())
 
     def on_forward(self, module: nn.Module, args: tuple[Any, ...], place: int) -> None:
         """Keep the largest input magnitude of one layer."""
@@ -52,36 +85,39 @@ class Headroom:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._seen.clear()
+        self._seen = {}
 
+    @torch.no_grad()
     def collect(self) -> list[Part]:
         """What was measured since `arm`; the hooks are gone afterwards."""
-        seen = dict(self._seen)
+        seen = self._seen
         self.disarm()
-        parts: dict[torch.device, list[int]] = {}
-        for i, value in seen.items():
-            parts.setdefault(value.device, []).append(i)
-        return [
-            Part(self.columns[np.array(places, dtype=np.intp)], wire.FP16_MAX / torch.stack([seen[i] for i in places]))
-            for places in parts.values()
-        ]
+        by_device: dict[torch.device, list[int]] = {}
+        for place, (low, _) in seen.items():
+            by_device.setdefault(low.device, []).append(place)
+        return [self._part(places, [seen[place] for place in places]) for places in by_device.values()]
+
+    def _part(self, places: list[int], extremes: list[Extremes]) -> Part:
+        low, high = (torch.stack([one.float() for one in side]) for side in zip(*extremes, strict=True))
+        amax = torch.maximum(-low, high).half().float()  # a rounding cast is monotone: it is enough to cast this
+        return Part(self.columns[np.array(places, dtype=np.intp)], wire.FP16_MAX / amax)
 
     @torch.no_grad()
     def _measure(self, module: nn.Module, args: tuple[Any, ...], place: int) -> None:
-        amax = _amax(module, args)
-        if amax is not None:
-            seen = self._seen.get(place)
-            self._seen[place] = amax if seen is None else torch.maximum(seen, amax)
+        extremes, seen = _extremes(module, args), self._seen.get(place)
+        if extremes is not None and seen is not None:
+            extremes = torch.minimum(extremes[0], seen[0]), torch.maximum(extremes[1], seen[1])
+        if extremes is not None:
+            self._seen[place] = extremes
 
 
-def _amax(module: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
-    """The largest magnitude of the module's input, as fp16 would hold it (a rounding cast is monotone, so it is enough
-    to cast the maximum); None where it is not computed in fp16."""
+def _extremes(module: nn.Module, args: tuple[Any, ...]) -> Extremes | None:
+    """Smallest and largest element of the module's input; None where it is not computed in fp16."""
     value = args[0] if args and isinstance(args[0], torch.Tensor) else None
     if value is None or not value.is_floating_point() or value.numel() == 0 or not _computes_in_fp16(module, value):
         return None
     low, high = value.detach().aminmax()
-    return torch.maximum(low.abs(), high.abs()).half().float()
+    return low, high
 
 
 def _computes_in_fp16(module: nn.Module, value: torch.Tensor) -> bool:

@@ -1,5 +1,6 @@
 """What is non-finite in an observation, and which of it is new: pure, from arrays to events."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,8 +36,10 @@ class StatisticsFindings:
 
     def examine(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
         """Events for the layers that have become corrupt, in forward order; `bad` is up to date afterwards."""
+        counts = self._counts(seen, wire.NONFINITE_CHANNELS) + self._counts(seen, wire.NEGATIVE_CHANNELS)
+        if not self.bad and not counts.any():
+            return []
         values = {stat: seen.values[index] for stat, index in self.columns.items()}
-        counts = np.fmax(values[wire.NONFINITE_CHANNELS], values[wire.NEGATIVE_CHANNELS])
         present = seen.present[self.columns[wire.NONFINITE_CHANNELS]]
         now = {self.layers[i]: int(i) for i in np.flatnonzero(present & (counts > 0))}
         fresh = sorted(set(now) - self.bad, key=lambda layer: context.places.get(layer, now[layer]))
@@ -44,6 +47,9 @@ class StatisticsFindings:
         absent = {layer for layer, here in zip(self.layers, present, strict=True) if not here}
         self.bad = set(now) | (self.bad & absent)
         return events
+
+    def _counts(self, seen: Observation, stat: str) -> npt.NDArray[np.float32]:
+        return seen.values[self.columns[stat]]
 
     def _event(
         self, seen: Observation, layer: str, i: int, values: dict[str, npt.NDArray[np.float32]], context: Context
@@ -74,7 +80,7 @@ class GradientFindings:
 
     def examine(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
         """Events for the gradients that have become non-finite, in forward order."""
-        norms = np.where(seen.present[self.columns], seen.values[self.columns], 0)
+        norms = seen.values[self.columns]
         wrong = np.flatnonzero(~np.isfinite(norms))
         events = [self._event(seen, i, norms[i], context) for i in wrong if self._is_new(self.names[i], seen.step)]
         self._quiet.update({self.names[i]: seen.step for i in wrong})
@@ -105,7 +111,10 @@ class ResultFindings:
 
     def examine(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
         """Events for a loss or an output that has become non-finite."""
-        loss, count = (seen.values[c] if seen.present[c] else np.float32(0) for c in (self.loss, self.output))
+        loss, count = seen.values[self.loss], seen.values[self.output]
+        if not count and math.isfinite(loss):
+            self._wrong.clear()
+            return []
         found: dict[str, tuple[Literal["nan", "inf"], int]] = {}
         if kind := kind_of(np.array([loss])):
             found["loss"] = kind, -1

@@ -8,7 +8,7 @@ from trainvitals.record.transfer import Index
 
 
 class Observation:
-    """The values of one step in one layout: `values` float32 [columns], `present` bool [columns].
+    """The values of one step in one layout: `values` float32 [columns], `present` bool [columns]. An absent value is 0.
 
     It is complete when it is sealed (nothing more will be added) and no part is still under way.
     """
@@ -16,9 +16,10 @@ class Observation:
     def __init__(self, step: int, time: float, columns: int) -> None:
         self.step = step
         self.time = time
-        self.values: npt.NDArray[np.float32] = np.full(columns, np.nan, dtype=np.float32)
+        self.values: npt.NDArray[np.float32] = np.zeros(columns, dtype=np.float32)
         self.present: npt.NDArray[np.bool_] = np.zeros(columns, dtype=np.bool_)
         self.sealed = False
+        self.evidence: object = None  # of a break in this step, for whoever looks for its origin
         self._awaited = 0
 
     @property
@@ -49,12 +50,10 @@ class Observation:
 
     def frame(self, layout: int) -> wire.Frame:
         """The observation as a record. Absent columns are 0 in the vector and 0 in the bitmap."""
-        whole = bool(self.present.all())
-        values = self.values if whole else np.where(self.present, self.values, np.float32(0))
         return wire.Frame(
             layout=layout,
             step=self.step,
             time=self.time,
-            values=values.astype("<f4", copy=False).tobytes(),
-            present=None if whole else np.packbits(self.present, bitorder="little").tobytes(),
+            values=self.values.astype("<f4", copy=False).tobytes(),
+            present=None if self.present.all() else np.packbits(self.present, bitorder="little").tobytes(),
         )

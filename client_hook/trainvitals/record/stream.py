@@ -50,9 +50,7 @@ class Stream:
 
     def submit(self, observation: Observation, parts: Sequence[Part]) -> None:
         """Add values that are on their way."""
-        expected = len({part.values.device for part in parts})
-        observation.expect(expected)
-        self._transfer.submit(parts, observation.fill)
+        observation.expect(self._transfer.submit(parts, observation.fill))
 
     def advance(self) -> None:
         """Examine what has arrived and emit what is complete."""

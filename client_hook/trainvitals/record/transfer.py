@@ -44,14 +44,10 @@ class Transfer:
         for part in parts:
             groups.setdefault(part.values.device, []).append(part)
         for device, group in groups.items():
-            values = torch.cat([part.values for part in group]) if len(group) > 1 else group[0].values
-            columns = [part.columns for part in group]
-            sizes = [part.values.numel() for part in group]
-            if device.type != "cuda":
-                deliver(_split(columns, sizes, values.cpu().numpy()))
-            elif not self._ring(device).push(values, columns, sizes, deliver):
-                self.dropped += 1
-                deliver(None)
+            if device.type == "cpu":
+                deliver([(part.columns, part.values.numpy()) for part in group])
+            else:
+                self._copy(device, group, deliver)
         return len(groups)
 
     def poll(self) -> None:
@@ -64,6 +60,17 @@ class Transfer:
         for device, ring in self._rings.items():
             torch.cuda.synchronize(device)
             ring.poll()
+
+    def _copy(self, device: torch.device, parts: list[Part], deliver: Deliver) -> None:
+        """One copy of all parts from another device."""
+        values = torch.cat([part.values for part in parts])
+        columns = [part.columns for part in parts]
+        sizes = [part.values.numel() for part in parts]
+        if device.type != "cuda":
+            deliver(_split(columns, sizes, values.cpu().numpy()))
+        elif not self._ring(device).push(values, columns, sizes, deliver):
+            self.dropped += 1
+            deliver(None)
 
     def _ring(self, device: torch.device) -> "_Ring":
         if device not in self._rings:

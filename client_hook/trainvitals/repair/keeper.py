@@ -89,9 +89,12 @@ class Keeper:
         followed by a pass if something is corrupt. `also` is a network that is not watched, such as the average that
         is evaluated; it is healed from the live one."""
         others = self._unwatched(also)
+        watched = [norm for norm in self._vitals.norms if norm.model in models]
+        if origin == "load":
+            self._vitals.forget_averages([norm.name for norm in watched])
         if origin == "validation":
             self._tide_over(step, models)
-        norms = [*(norm for norm in self._own(self._vitals.norms) if norm.model in models), *others]
+        norms = [*self._own(watched), *others]
         keys = [f"{norm.name}.running_statistics" for norm in norms if bool(bad_channels(norm).any())]
         self._emit(health_check(step, time.time(), origin, keys))
         if not keys:
@@ -142,6 +145,7 @@ class Keeper:
         repairs += repair_statistics([*self._ema, *also], "restore", self._from_live, dry_run)
         if repairs and not dry_run:
             self.last_repair = step
+            self._vitals.forget_averages([repair.layer for repair in repairs])
             upstream = self._upstream if origin != "load" else ""
             self._emit(
                 wire.Sanitized(
@@ -166,6 +170,7 @@ class Keeper:
             one.norm.mean.copy_(torch.where(one.channels, one.mean, one.norm.mean))
             one.norm.var.copy_(torch.where(one.channels, one.var, one.norm.var))
         self._replaced[command] = [one for one in known if one not in now]
+        self._vitals.forget_averages([one.norm.name for one in now])
         return len(now)
 
     def resume(self, step: int) -> None:
@@ -220,7 +225,7 @@ class Keeper:
     def _explain(self, seen: Observation) -> str:
         """The suspected cause, from what was measured: a skipped step, and the least headroom sampled."""
         scaler = self._vitals.signs.scaler
-        parts = []
+        parts = [first] if (first := self._vitals.examiner.first) else []
         if scaler.active and seen.values[scaler.skipped_column] > 0:
             parts.append(f"the grad scaler skipped step {seen.step}")
         if self._vitals.examiner.headroom_seen:

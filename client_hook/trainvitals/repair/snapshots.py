@@ -41,6 +41,7 @@ class Snapshots:
         offsets = [0]
         for channels_of_one in channels:
             offsets.append(offsets[-1] + channels_of_one)
+        self._norms = norms
         self._slices = {norm.name: slice(a, b) for norm, (a, b) in zip(norms, pairwise(offsets), strict=True)}
         self._channels = offsets[-1]
         self._arrivals = count()
@@ -67,6 +68,19 @@ class Snapshots:
         if oldest and (not self._older or oldest.arrival - self._older[-1].arrival >= SPACING):
             self._older.append(oldest)
         self._recent.append(snapshot)
+
+    def previous(self) -> dict[int, dict[str, torch.Tensor]]:
+        """The newest statistics whose step has been judged, by id of the module and name of the buffer."""
+        kept = [*self._recent, *self._corrupt]
+        if not kept:
+            return {}
+        values = max(kept, key=lambda snapshot: snapshot.arrival).values
+        means, variances = values[: self._channels], values[self._channels :]
+        by_name = {norm.name: norm.module for norm in self._norms}
+        return {
+            id(by_name[name]): {"running_mean": means[where], "running_var": variances[where]}
+            for name, where in self._slices.items()
+        }
 
     def donor(self, norm: Norm, bad: torch.Tensor) -> Donor | None:
         """For each bad channel of `norm` the newest statistics in line with the channel's own history; where none are

@@ -8,9 +8,39 @@ SPECTRAL = ("fft", "ffc", "spectral", "fourier", "freq")
 SAFE = 8.0  # rule 1's warning threshold
 
 
-def advise(breaks: Sequence[wire.NonFinite], repairs: Sequence[wire.Sanitized], layers: Sequence[str]) -> list[str]:
+def advise(
+    breaks: Sequence[wire.NonFinite],
+    repairs: Sequence[wire.Sanitized],
+    layers: Sequence[str],
+    origin: wire.Culprit | None = None,
+) -> list[str]:
     """Advice, the most telling first; empty where nothing is known."""
-    return [*precision(breaks, layers), *statistics(breaks, repairs), *gradients(breaks), *repetition(repairs)]
+    overflow = origin is None or origin.place in ("unknown", "elsewhere", "loss_scale")
+    if origin is not None and origin.place == "module" and origin.precision == "float16":
+        overflow, layers = True, [origin.layer]
+    return [
+        *cause(origin),
+        *(precision(breaks, layers) if overflow else ()),
+        *statistics(breaks, repairs),
+        *gradients(breaks),
+        *repetition(repairs),
+    ]
+
+
+def cause(origin: wire.Culprit | None) -> Iterator[str]:
+    """What a replay of the batch found."""
+    if origin is None:
+        return
+    if origin.place == "input":
+        yield f"Look at the data of step {origin.step:,}: its batch was not finite; clean or drop such samples."
+    elif origin.place == "loss":
+        yield "Look at the labels and the loss function: the network's own outputs were finite."
+    elif origin.place == "weights":
+        yield f"Lower the learning rate of {origin.layer}, or clip: updates drove its weights out of range."
+    elif origin.place == "backward":
+        yield f"Add a small constant where {origin.layer} takes a root, norm or quotient: its derivative is infinite."
+    elif origin.place == "module" and origin.precision == "float32":
+        yield f"Guard what {origin.layer} ({origin.type}) computes: a logarithm, root or quotient left its domain."
 
 
 def precision(breaks: Sequence[wire.NonFinite], layers: Sequence[str]) -> Iterator[str]:

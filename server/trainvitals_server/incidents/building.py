@@ -38,6 +38,7 @@ class Story:
     def __init__(self) -> None:
         self.cases: list[Case] = []
         self.overflows: list[wire.NonFinite] = []
+        self.origin: wire.Culprit | None = None
 
     @property
     def current(self) -> Case | None:
@@ -50,8 +51,10 @@ class Story:
         anew = isinstance(event, wire.NonFinite | wire.Sanitized)
         if case is None or case.proved or (case.healed is not None and anew):
             case = Case([old for old in self.overflows if 0 <= event.step - old.step <= REACH])
+            if self.origin is not None and 0 <= event.step - self.origin.step <= REACH:
+                case.trace(self.origin)
             self.cases.append(case)
-            self.overflows = []
+            self.overflows, self.origin = [], None
         return case
 
 
@@ -67,6 +70,15 @@ def nonfinite(story: Story, event: wire.NonFinite) -> None:
         story.broken(event).add(event)
     else:
         story.overflows = [old for old in story.overflows if event.step - old.step <= REACH] + [event]
+
+
+def origin(story: Story, event: wire.Culprit) -> None:
+    """A replay found what broke first: of the current case, or of one that may yet begin."""
+    case = story.current
+    if case and 0 <= event.step - case.since <= REACH and (case.healed is None or event.step <= case.healed):
+        case.trace(event)
+    else:
+        story.origin = event
 
 
 def sanitized(story: Story, event: wire.Sanitized) -> None:
@@ -131,6 +143,7 @@ def notice(story: Story, event: wire.Notice) -> None:
 
 HANDLERS: dict[type[wire.Event], Callable[[Story, Any], None]] = {
     wire.NonFinite: nonfinite,
+    wire.Culprit: origin,
     wire.Sanitized: sanitized,
     wire.HealthCheck: health,
     wire.Validation: validation,

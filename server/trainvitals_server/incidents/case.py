@@ -11,7 +11,8 @@ from trainvitals_server.incidents.advising import advise
 from trainvitals_server.incidents.incident import Incident, Link
 
 STATISTICS = "running_statistics"
-OPENING = {"headroom": 0, "skipped": 1, "nonfinite": 2}  # causes before consequences within one step
+OPENING = {"headroom": 0, "origin": 1, "skipped": 2, "nonfinite": 3}  # causes before consequences within one step
+SHORT = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"}
 GOOD = "good "  # begins the kinds of consequence that speak for the model
 UNKNOWN = wire.NonFinite(step=0, time=0.0, layer="", signal="", kind="nan")
 
@@ -22,6 +23,7 @@ class Case:
 
     def __init__(self, overflows: list[wire.NonFinite]) -> None:
         self.breaks = overflows
+        self.origin: wire.Culprit | None = None
         self.links: list[Link] = []
         self.repairs: list[wire.Sanitized] = []
         self.broken: set[tuple[str, str]] = set()
@@ -47,6 +49,11 @@ class Case:
         if lasting(event) and event.layer not in repaired:
             self.broken.add((event.signal, event.layer))
             self.healed, self.proved = None, False
+
+    def trace(self, event: wire.Culprit) -> None:
+        """A replay of a batch found what broke first; the first answer counts."""
+        if self.origin is None or event.step < self.origin.step:
+            self.origin = event
 
     def corrupt(self, event: wire.Event, keys: Iterable[str], kind: str, text: str) -> None:
         """A consequence that shows the model broken; after a repair: that the repair did not hold."""
@@ -117,16 +124,24 @@ class Case:
             first_bad_layer=first.layer or None,
             channels=first.count if first.count >= 0 else None,
             kind=first.kind if self.culprits() else "unknown",
-            precision="fp16" if headroom is not None or skipped else None,
+            precision=self.precision(headroom is not None or skipped),
             headroom=headroom,
             open=self.healed is None,
             last_step=max(link.step for link in chain),
             chain=chain,
             sanitizations=len(self.repairs),
-            advice=advise(self.breaks, self.repairs, layers),
+            advice=advise(self.breaks, self.repairs, layers, self.origin),
             layers=layers,
             healed_step=self.healed,
+            origin=self.origin.place if self.origin else None,
+            origin_layer=(self.origin.layer or None) if self.origin else None,
         )
+
+    def precision(self, scaled: bool) -> str | None:
+        """That of the layer a replay named; else fp16 where a scaler or a sample of headroom shows it."""
+        if self.origin is not None and self.origin.precision:
+            return SHORT.get(self.origin.precision, self.origin.precision)
+        return "fp16" if scaled else None
 
     def culprits(self) -> list[wire.NonFinite]:
         """What broke and stayed broken, statistics before other signals within a step, then in forward order."""
@@ -147,6 +162,10 @@ class Case:
         """The links up to and including everything that broke."""
         if headroom is not None:
             yield self._cause(first, "headroom", first.layer, sentences.headroom(first, headroom))
+        if self.origin is not None:
+            text = sentences.origin(self.origin)
+            layer = self.origin.layer or None
+            yield Link(step=self.origin.step, time=self.origin.time, type="origin", layer=layer, text=text)
         if skipped:
             yield self._cause(first, "skipped", "", sentences.skipped(first.step))
         for _, group in groupby(sorted(self.breaks, key=rank), key=lambda event: (event.step, event.signal)):

@@ -71,6 +71,44 @@ def broke(events: Sequence[wire.NonFinite]) -> str:
     return f"{whose} became {KINDS[first.kind]}{extent}{unit} at step {first.step:,}{also}."
 
 
+PLACES: dict[str, str] = {
+    "module": "{who} broke first at step {step:,}: {made} out of finite inputs{amax}{before}",
+    "backward": "{who} broke first at step {step:,}, in its backward: its forward was finite, its derivative was not",
+    "weights": "{who} entered step {step:,} with weights not finite or far too large: its updates did it",
+    "statistics": "{who} ran at step {step:,} on running statistics that were broken before",
+    "input": "The input of step {step:,} itself held {kind}: no layer made it",
+    "loss": "At step {step:,} every layer was finite: the loss, or its gradient, became {kind}",
+    "loss_scale": "At step {step:,} every layer was finite: the scaled gradients overflowed, as a scaler provokes",
+    "elsewhere": "At step {step:,} this rank's batch was finite: it came from another rank with the gradients",
+}
+
+
+def origin(event: wire.Culprit) -> str:
+    """What broke first, and how that is known."""
+    if event.place not in PLACES:
+        candidates = f"; candidates are {names(event.candidates)}" if event.candidates else ""
+        return f"What broke first at step {event.step:,} is unknown: its batch could not be run again{candidates}."
+    channels = f" in {event.count:,} of {event.total:,} channels" if event.count > 0 else ""
+    told = PLACES[event.place].format(
+        who=f"{event.layer or 'The model'} ({event.type})",
+        step=event.step,
+        kind=KINDS[event.kind],
+        made=f"it made {KINDS[event.kind]}{channels}{' in ' + event.precision if event.precision else ''}",
+        amax=largest(event),
+        before=f", before its part {event.before} ran" if event.before else "",
+    )
+    kept = f" The batch is kept on the trainer's machine: {event.batch}." if event.batch else ""
+    return f"{told}. Found by running the batch again.{kept}"
+
+
+def largest(event: wire.Culprit) -> str:
+    """How large its input was, and whether half precision can hold that."""
+    if event.amax is None:
+        return ""
+    beyond = ", which float16 cannot hold" if event.precision == "float16" and event.amax > wire.FP16_MAX else ""
+    return f" up to {event.amax:.4g}{beyond}"
+
+
 def bad_validation(event: wire.Validation) -> str:
     """A validation that proves nothing."""
     tried = event.valid + event.errors + event.nonfinite

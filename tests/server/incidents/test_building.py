@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from trainvitals import wire
 from trainvitals_server.incidents import Incident, build
 
@@ -217,3 +219,67 @@ def test_what_was_tried_in_vain_and_what_the_trainer_said_joins_the_chain() -> N
         "Automatic repair halted after 3 passes.",
     ]
     assert build([refused, halted]) == []
+
+
+def culprit(step: int, place: str = "module", **rest: Any) -> wire.Culprit:
+    named = {"layer": "refinement_ffc.fft", "type": "Spectral", "precision": "float16", "count": 2, "total": 8}
+    more = (named if place == "module" else {}) | rest
+    return wire.Culprit(step=step, time=float(step), place=place, signal="gradient", kind="inf", **more)
+
+
+def test_what_broke_first_stands_before_what_it_broke() -> None:
+    """The replay's answer opens the chain; the first bad layer stays the first whose statistics broke."""
+    headroom, broke = nonfinite(41, skipped=True, headroom=1.3), culprit(41, amax=61000.0, skipped=True)
+    (incident,) = build([headroom, broke, sanitized(41, FIRST)])
+    assert types(incident)[:4] == [(41, "headroom"), (41, "origin"), (41, "skipped"), (41, "nonfinite")]
+    assert (incident.first_bad_layer, incident.origin, incident.origin_layer) == (
+        FIRST,
+        "module",
+        "refinement_ffc.fft",
+    )
+    text = next(link.text for link in incident.chain if link.type == "origin")
+    assert "(Spectral) broke first at step 41: it made Inf in 2 of 8 channels in float16" in text
+    assert "up to 6.1e+04" in text
+    assert incident.advice[0].startswith('Use norm="ortho"')
+
+
+def test_an_origin_may_come_after_the_repair_of_its_step() -> None:
+    """Without explicit steps the repair is recorded first."""
+    (incident,) = build([nonfinite(41), sanitized(41, FIRST), culprit(41)])
+    assert (incident.origin, incident.healed_step) == ("module", 41)
+
+
+def test_an_origin_of_another_step_is_none_of_the_case() -> None:
+    """Nor does an overflow that hurt nobody open one."""
+    (incident,) = build([nonfinite(41), sanitized(41, FIRST), culprit(99, "loss_scale", skipped=True)])
+    assert incident.origin is None
+    assert build([culprit(99, "loss_scale", skipped=True)]) == []
+
+
+def test_the_first_origin_counts() -> None:
+    """Later ones are about what the first one left broken."""
+    (incident,) = build([nonfinite(41), culprit(41), nonfinite(43, SECOND), culprit(43, "weights", layer="a")])
+    assert incident.origin == "module"
+
+
+@pytest.mark.parametrize(
+    ("place", "start"),
+    [
+        ("input", "Look at the data of step 41"),
+        ("loss", "Look at the labels"),
+        ("weights", "Lower the learning rate"),
+        ("backward", "Add a small constant"),
+    ],
+)
+def test_what_is_to_be_changed_follows_the_origin(place: str, start: str) -> None:
+    """And nothing is said of half precision where that was not it."""
+    (incident,) = build([nonfinite(41, skipped=True, headroom=1.3), culprit(41, place)])
+    assert incident.advice[0].startswith(start)
+    assert not any("float32" in advice for advice in incident.advice)
+
+
+def test_an_unknown_origin_names_its_candidates() -> None:
+    """Nothing is claimed."""
+    (incident,) = build([nonfinite(41), culprit(41, "unknown", candidates=["a", "b"])])
+    text = next(link.text for link in incident.chain if link.type == "origin")
+    assert text.endswith("is unknown: its batch could not be run again; candidates are a, b.")

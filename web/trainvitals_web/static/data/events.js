@@ -101,6 +101,15 @@ const TEXTS = {
     const where = data.count >= 0 ? ` in ${data.count} of ${data.total}` : "";
     return `${String(data.signal).replace(/_/g, " ")}: ${kind}${where}${layer ? ` at ${name(layer)}` : ""}`;
   },
+  origin: (data, layer) => {
+    const who = { input: "the input", loss: "the loss", loss_scale: "the loss scale", elsewhere: "another rank" }[
+      String(data.place)
+    ];
+    if (!who && !layer) return "what broke first is unknown";
+    const kind = data.type ? ` (${name(String(data.type))})` : "";
+    const side = { backward: ", in backward", weights: ", its weights", statistics: ", its statistics" }[String(data.place)] ?? "";
+    return `broke first: ${who ?? name(String(layer))}${kind}${side}${data.precision ? ` in ${data.precision}` : ""}`;
+  },
   sanitized: (data) => {
     const repairs = data.repairs ?? [];
     const channels = repairs.reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.channels, 0);
@@ -139,6 +148,7 @@ export function describe(event) {
 /** How bad, for its colour: 0 routine, 1 repaired or notable, 2 warning, 3 broken. @param {Event} event */
 export function severity({ type, data }) {
   if (type === "nonfinite") return 3;
+  if (type === "origin") return data.place === "loss_scale" ? 1 : 3;
   if (type === "validation") return data.valid === 0 || data.tainted ? 3 : isClean(data) ? 0 : 2;
   if (type === "checkpoint") return data.outcome === "saved" ? 0 : 3;
   if (type === "health") return data.healthy ? 0 : 3;

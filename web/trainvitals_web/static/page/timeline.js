@@ -15,7 +15,7 @@ const TONES = ["routine", "repaired", "uneasy", "broken"];
 
 /** @type {{title: string, icon: import("./icons.js").Icon, types: string[]}[]} */
 const LANES = [
-  { title: "Non-finite", icon: "cross", types: ["nonfinite", "health"] },
+  { title: "Non-finite", icon: "cross", types: ["nonfinite", "origin", "health"] },
   { title: "Repairs", icon: "plus", types: ["sanitized", "command"] },
   { title: "Validation", icon: "circle", types: ["validation"] },
   { title: "Checkpoints", icon: "square", types: ["checkpoint"] },
