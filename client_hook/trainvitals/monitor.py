@@ -23,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 from trainvitals import ending, wire
 from trainvitals.checkpoint import CheckpointResult
 from trainvitals.control.actions import actions
+from trainvitals.control.desk import RefusedError
 from trainvitals.delivery.address import find_address
 from trainvitals.errors import ConfigurationError
 from trainvitals.evaluated import Evaluated
@@ -302,6 +303,8 @@ class Watch(AbstractContextManager["Watch"]):
         self._producer.put(fault)
 
     def _save_on_command(self) -> dict[str, Any]:
+        if self._vitals.signs.sharded:
+            raise RefusedError("save_checkpoint: a sharded model is saved by all of its ranks together, from the loop")
         step = self._steps.last
         path = self._saver.last_path or self._base / "checkpoints" / f"{self.run_id}.pth"
         result = self._saver.save(path.with_name(f"{path.stem}_step{step}{path.suffix}"), step, {}, None, repair=True)

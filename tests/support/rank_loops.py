@@ -17,7 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import trainvitals
-from trainvitals import ranks
+from loops import of_type, spooled
+from trainvitals import ranks, wire
+from trainvitals.control.desk import RefusedError
 from trainvitals.probes.guard import Guard
 
 ROWS, WIDTH = 4, 8
@@ -147,6 +149,7 @@ def break_one(
     late: bool = False,
     explicit: bool = True,
     gathered: bool = False,
+    scaled: bool = True,
 ) -> Told:
     """A loop with a grad scaler under DDP; at the steps in `bad` those ranks see an infinite batch. With `late` the
     wrapper comes after `watch`, and is not given to it."""
@@ -154,7 +157,7 @@ def break_one(
     inner = gathered_net() if gathered else norm_net()
     model = inner if late else DistributedDataParallel(inner, **wrap)
     optimizer = torch.optim.SGD(model.parameters(), 1e-2)
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=scaled)
     watch = trainvitals.watch(model, optimizer, scaler=scaler, **{"mode": "offline", "health_every": 4, **settings})
     model = DistributedDataParallel(inner, **wrap) if late else model
     finite = []
@@ -227,6 +230,40 @@ def alone(rank: int) -> str:
     if watch is not None:
         watch.close()
     return watch.run_id if watch else ""
+
+
+def gathering_alone(rank: int, bad: int, steps: int) -> list[wire.Culprit]:
+    """Rank 0 alone watches a model whose forward waits for all ranks; what it says broke first in step `bad`."""
+    model = gathered_net()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+    watch = trainvitals.watch(model, optimizer, mode="offline") if rank == 0 else None
+    for step in range(steps):
+        x = share(rank, step, 2)
+        model(x * 1e30 if (rank, step) == (0, bad) else x).square().mean().backward()
+        optimizer.step()
+    if watch is None:
+        return []
+    watch.close()
+    assert watch.spool_path is not None
+    return of_type(spooled(watch.spool_path), wire.Culprit)
+
+
+def save_alone(rank: int, folder: Path) -> tuple[str, str]:
+    """Under FSDP rank 0 alone saves, and is told by a command to; the outcome of each."""
+    model = sharded(norm_net())
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    watch = trainvitals.watch(model, optimizer, mode="offline")
+    said = "", ""
+    for step in range(4):
+        model(share(rank, step, 2)).square().mean().backward()
+        optimizer.step()
+        if rank == 0 and step == 1:
+            try:
+                watch._save_on_command()
+            except RefusedError as refused:
+                said = watch.save_checkpoint(folder / "part.pth").outcome, str(refused)
+    watch.close()
+    return said
 
 
 def unanswered(rank: int) -> tuple[str, list[str]]:

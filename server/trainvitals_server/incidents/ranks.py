@@ -14,15 +14,17 @@ from trainvitals_server.incidents.building import REACH, build
 from trainvitals_server.incidents.incident import Incident, Link
 
 Told = tuple[int, wire.Event]  # rank, event
+VAGUE = ("elsewhere", "unknown", "loss_scale")  # origins that another rank may know better
 
 
 def build_ranks(told: Sequence[Told]) -> list[Incident]:
     """The incidents of all ranks, oldest first. `told` holds each rank's events in the order of their sequence."""
     passing = [(rank, event) for rank, event in told if isinstance(event, wire.NonFinite) and event.passing]
+    culprits = [(rank, event) for rank, event in told if isinstance(event, wire.Culprit) and event.place not in VAGUE]
     found: list[Incident] = []
     for incident in sorted(_of_each_rank(told), key=lambda one: (one.first_bad_step, one.rank)):
         if not any(_is_told_by(incident, other) for other in found):
-            found.append(_explained(incident, passing))
+            found.append(_traced(_explained(incident, passing), culprits))
     return found
 
 
@@ -33,7 +35,7 @@ def _of_each_rank(told: Sequence[Told]) -> Iterable[Incident]:
 
 
 def _on_rank(incident: Incident, rank: int) -> Incident:
-    first = msgspec.structs.replace(incident.chain[0], text=f"On rank {rank}: {incident.chain[0].text}")
+    first = msgspec.structs.replace(incident.chain[0], text=on_rank(rank, incident.chain[0].text))
     return msgspec.structs.replace(incident, rank=rank, chain=[first, *incident.chain[1:]])
 
 
@@ -47,7 +49,24 @@ def _is_told_by(incident: Incident, other: Incident) -> bool:
     return within and (incident.channels is None or same)
 
 
-def _explained(incident: Incident, passing: Sequence[Told]) -> Incident:
+def _traced(incident: Incident, culprits: Sequence[tuple[int, wire.Culprit]]) -> Incident:
+    """With the origin that another rank found, where its own replay found none: it had another batch."""
+    since = incident.first_bad_step
+    near = [(rank, one) for rank, one in culprits if rank != incident.rank and 0 <= since - one.step <= REACH]
+    if not near or incident.origin not in (None, *VAGUE):
+        return incident
+    rank, one = max(near, key=lambda pair: (pair[1].step, -pair[0]))
+    layer = one.layer or None
+    link = Link(step=one.step, time=one.time, type="origin", layer=layer, text=on_rank(rank, sentences.origin(one)))
+    return msgspec.structs.replace(incident, origin=one.place, origin_layer=layer, chain=[link, *incident.chain])
+
+
+def on_rank(rank: int, text: str) -> str:
+    """A sentence about one rank."""
+    return f"On rank {rank}: {text}"
+
+
+def _explained(incident: Incident, passing: Sequence[tuple[int, wire.NonFinite]]) -> Incident:
     """With what had broken on other ranks just before, and was gone at their next forward."""
     since = incident.first_bad_step
     near = {rank: one for rank, one in reversed(passing) if rank != incident.rank and 0 <= since - one.step <= REACH}
@@ -56,10 +75,9 @@ def _explained(incident: Incident, passing: Sequence[Told]) -> Incident:
             step=one.step,
             time=one.time,
             type="nonfinite",
-            layer=getattr(one, "layer", None),
-            text=f"On rank {rank}: {sentences.broke([one])}",
+            layer=one.layer,
+            text=on_rank(rank, sentences.broke([one])),
         )
         for rank, one in sorted(near.items())
-        if isinstance(one, wire.NonFinite)
     ]
     return msgspec.structs.replace(incident, chain=[*links, *incident.chain]) if links else incident

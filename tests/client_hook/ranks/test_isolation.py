@@ -6,7 +6,7 @@ import pytest
 
 from loops import of_type, spooled
 from processes import run_ranks
-from rank_loops import spied_on
+from rank_loops import gathering_alone, save_alone, spied_on
 from series import of_run
 from trainvitals import wire
 
@@ -30,3 +30,15 @@ def test_a_rank_whose_probes_fail_holds_nobody_up(tmp_path: Path, fsdp: bool) ->
     assert of_type(spooled(first.spool), wire.ProbeFault) == []
     assert {one.probe for one in of_type(spooled(second.spool), wire.ProbeFault)} >= {"gradients", "statistics"}
     assert len(of_run(spooled(second.spool), wire.LOSS)) == STEPS
+
+
+def test_a_batch_is_not_run_again_where_that_would_wait_for_others(tmp_path: Path) -> None:
+    """A forward with a collective of the user's own in it: the replay stops there, and the loop goes on."""
+    told, _ = run_ranks(2, gathering_alone, tmp_path, 2, 5)
+    assert [(one.step, one.place) for one in told] == [(2, "unknown")]
+
+
+def test_saving_on_one_rank_of_a_sharded_model_waits_for_nobody(tmp_path: Path) -> None:
+    """By the script it saves this rank's part, judged by itself; by a command it is refused."""
+    said, _ = run_ranks(2, save_alone, tmp_path, tmp_path)
+    assert said == ("saved", "save_checkpoint: a sharded model is saved by all of its ranks together, from the loop")

@@ -47,6 +47,15 @@ def test_ranks_under_ddp_are_one_run_with_one_repair(tmp_path: Path) -> None:
         assert {(one["rank"], one["step"]) for one in passed if one["data"]["passing"]} == {(1, 1)}
 
 
+def test_a_bad_batch_on_one_rank_is_named_as_the_origin(tmp_path: Path) -> None:
+    """It ruins everybody's weights through the gradients; rank 0, whose own batch was good, cannot know by what."""
+    with Served(tmp_path / "home") as served:
+        told = run_ranks(2, break_one, tmp_path, {BAD: [1]}, STEPS, ONLINE, {}, False, True, False, False)
+        found = served.get(f"/api/runs/{told[0].run}/incidents")["incidents"][0]
+        assert (found["rank"], found["first_bad_step"], found["origin"]) == (0, BAD, "input")
+        assert [link["text"] for link in found["chain"] if link["text"].startswith("On rank 1: ")]
+
+
 def test_a_rank_that_raises_is_named(tmp_path: Path) -> None:
     """Its own end comes with its reason; the other's, which could not go on without it, with its own."""
     with Served(tmp_path / "home") as served:
