@@ -4,6 +4,7 @@ import os
 import re
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from trainvitals.errors import ConfigurationError
 from trainvitals.layers import Models
 from trainvitals.monitor import Watch
 from trainvitals.options import AutoSanitize, Mode, Options, choose_mode
+from trainvitals.ranks import find_place, join
 from trainvitals.training import Training
 
 _watches: "weakref.WeakValueDictionary[int, Watch]" = weakref.WeakValueDictionary()
@@ -53,7 +55,7 @@ def watch(
     (spool only) or "disabled" (no effect, no files, no threads). `resume` names the run to go on with, or is what
     `load_checkpoint` returned: then its run, step and best metric are taken up. `keep_batches` keeps the first few
     batches in which something became non-finite beside the spool, on this machine. Watching the same model twice
-    returns the same Watch.
+    returns the same Watch. Of processes that train together each calls it; they take rank 0's run.
     """
     loaded = resume if isinstance(resume, LoadedCheckpoint) else None
     models: Models = {"": model} if isinstance(model, nn.Module) else dict(model)
@@ -77,12 +79,12 @@ def watch(
         start_step=int(start_step) or (loaded.next_step if loaded else 0),
     )
     optimizers = {"": optimizer} if isinstance(optimizer, torch.optim.Optimizer) else dict(optimizer or {})
-    run = (
-        run_id
-        or (loaded.run if loaded else cast("str | None", resume))
-        or os.environ.get("TRAINVITALS_RUN_ID")
-        or new_run_id()
-    )
+    given = run_id or (loaded.run if loaded else cast("str | None", resume)) or os.environ.get("TRAINVITALS_RUN_ID")
+    if options.mode == "disabled":  # asks nobody
+        run, place = given or new_run_id(), find_place()
+    else:
+        run, place = join(given, new_run_id())
+    options = replace(options, place=place)
     if not re.fullmatch(wire.ID_PATTERN, run):
         raise ConfigurationError(f"run_id: expected up to 128 letters, digits and . _ : ~ - , got {run!r}")
     made = Watch(Training(models, optimizers, scaler, ema, scheduler), options, run, token, directory)

@@ -4,10 +4,12 @@ import logging
 import math
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from trainvitals import wire
+from trainvitals.following import Following
 from trainvitals.origin.inquiry import Inquiry
 from trainvitals.probes.guard import Guard
 from trainvitals.record.findings import Context, GradientFindings, ResultFindings, StatisticsFindings, health_check
@@ -23,12 +25,13 @@ Watcher = Callable[[Observation, set[str]], None]
 
 class Examiner:
     """Examines the observations of `signs`. `on_statistics` is told of each examined step and the layers corrupt in
-    it."""
+    it, but for those that `following` says are another rank's."""
 
-    def __init__(self, signs: Signs, emit: Emit, inquiry: Inquiry, guard: Guard) -> None:
+    def __init__(self, signs: Signs, emit: Emit, inquiry: Inquiry, guard: Guard, following: Following) -> None:
         self._signs = signs
         self._guard = guard
         self._inquiry = inquiry
+        self._following = following
         self._emit = emit
         self.broke = False  # whether something broke in the step examined last
         self.on_statistics: Watcher = lambda seen, bad: None
@@ -45,7 +48,7 @@ class Examiner:
 
     def renewed(self, signs: Signs) -> "Examiner":
         """The same for other layers; of those that are still there it knows what this one knew."""
-        other = Examiner(signs, self._emit, self._inquiry, self._guard)
+        other = Examiner(signs, self._emit, self._inquiry, self._guard, self._following)
         other.on_statistics, other.first = self.on_statistics, self.first
         other.nan_grad_steps, other._nan_grad_step = self.nan_grad_steps, self._nan_grad_step
         layers = set(signs.headroom.layers)
@@ -70,10 +73,12 @@ class Examiner:
         gradients = run("gradient findings", lambda: self._examine_gradients(seen, context), none)
         broken = run("statistics findings", lambda: self._examine_statistics(seen, context), none)
         self.first = run(self._inquiry.name, lambda: self._inquiry.find(seen, [*gradients, *broken]), "")
+        followed = self._followed() if broken else set()
         for event in broken:
-            self._emit(event)
+            self._emit(msgspec.structs.replace(event, passing=event.layer in followed))
+        self.broke = bool(gradients or broken)
         run("snapshots", lambda: self._judge_snapshots(seen), None)
-        run("notes", lambda: self.on_statistics(seen, self.corrupt), None)
+        run("notes", lambda: self.on_statistics(seen, self._corrupt_here()), None)
 
     def conclude(self, seen: Observation) -> None:
         """Its loss and output are known too, and the gradients of optimizers that came after it was read."""
@@ -118,9 +123,17 @@ class Examiner:
             for stat, column in zip(("weight", "moments"), pair, strict=True)
             if seen.present[column] and not np.isfinite(seen.values[column])
         ]
-        statistics = [f"{layer}.running_statistics" for layer in sorted(self.corrupt)]
+        statistics = [f"{layer}.running_statistics" for layer in sorted(self._corrupt_here())]
         _log_health(seen.step, statistics, wrong)
         self._emit(health_check(seen.step, seen.time, "health", statistics + wrong))
+
+    def _corrupt_here(self) -> set[str]:
+        corrupt = self.corrupt
+        return corrupt - self._followed() if corrupt else corrupt
+
+    def _followed(self) -> set[str]:
+        """The layers whose statistics are another rank's, which looks after them."""
+        return {norm.name for norm in self._signs.norms if self._following.follows(norm.model)}
 
     def _context(self, seen: Observation) -> Context:
         scaler = self._signs.scaler
@@ -134,7 +147,7 @@ class Examiner:
         if not present.any():
             return []
         norms = seen.values[columns]  # 0 where absent
-        total = math.sqrt(np.square(norms, dtype=np.float64).sum())
+        total = _total(norms, squared=self._signs.sharded)
         seen.put(self._signs.progress.total, total)
         self._signs.clipping.conclude(seen, norms)
         if math.isfinite(total):  # squares of float32 do not overflow float64: no norm is not finite
@@ -173,6 +186,13 @@ class Examiner:
             )
         for event in events:
             self._emit(event)
+
+
+def _total(norms: npt.NDArray[np.float32], *, squared: bool) -> float:
+    """The norm over all parameters; where they are sharded, the square of this process's part of it."""
+    if squared:
+        return float(norms.sum(dtype=np.float64))
+    return math.sqrt(np.square(norms, dtype=np.float64).sum())
 
 
 def _log_health(step: int, statistics: list[str], wrong: list[str]) -> None:

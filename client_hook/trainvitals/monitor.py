@@ -23,9 +23,11 @@ from torch.utils.hooks import RemovableHandle
 from trainvitals import ending, wire
 from trainvitals.checkpoint import CheckpointResult
 from trainvitals.control.actions import actions
+from trainvitals.control.desk import RefusedError
 from trainvitals.delivery.address import find_address
 from trainvitals.errors import ConfigurationError
 from trainvitals.evaluated import Evaluated
+from trainvitals.following import Following
 from trainvitals.home import home
 from trainvitals.hooks import listen_to_load
 from trainvitals.layers import unwrap
@@ -68,9 +70,12 @@ class Watch(AbstractContextManager["Watch"]):
         self.should_stop = False
         self._options = options
         self._token = token
+        self._following = Following(training.models)
         self._producer = Producer(run, options, token, set(training.models))
         self._guard = Guard(self._report_fault)
-        self._vitals = Vitals(training, options, self._guard, self._producer.put, lambda: self._producer.folder)
+        self._vitals = Vitals(
+            training, options, self._guard, self._producer.put, lambda: self._producer.folder, self._following
+        )
         self._keeper = Keeper(self._vitals, training.ema, options, self._producer.put)
         self._saver = Saver(run, training, self._keeper, self._producer.put)
         self._steps = Steps(
@@ -90,8 +95,10 @@ class Watch(AbstractContextManager["Watch"]):
         if self.enabled:
             self._base = _folder(directory)
             table = actions(self._vitals, self._keeper, self._save_on_command, self._stop_on_command)
+            self._producer.follows = self._keeper.follows_altogether
             self._producer.begin(self._base, table, self._starting())
             self._steps.attach()
+            self._following.attach()
             self._loads = [listen_to_load(self, unwrap(model)) for model in training.models.values()]
             for model in training.models.values():  # what was loaded before `watch`
                 self.on_load(unwrap(model))
@@ -244,6 +251,7 @@ class Watch(AbstractContextManager["Watch"]):
 
     def _detach(self) -> None:
         self._steps.detach()
+        self._following.detach()
         for handle in self._loads:
             handle.remove()
         self._loads.clear()
@@ -297,6 +305,8 @@ class Watch(AbstractContextManager["Watch"]):
         self._producer.put(fault)
 
     def _save_on_command(self) -> dict[str, Any]:
+        if self._vitals.signs.sharded:
+            raise RefusedError("save_checkpoint: a sharded model is saved by all of its ranks together, from the loop")
         step = self._steps.last
         path = self._saver.last_path or self._base / "checkpoints" / f"{self.run_id}.pth"
         result = self._saver.save(path.with_name(f"{path.stem}_step{step}{path.suffix}"), step, {}, None, repair=True)

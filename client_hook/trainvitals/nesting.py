@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainvitals.probes.shards import local_part
+
 
 def floating_tensors(value: Any) -> list[torch.Tensor]:
     """The floating-point tensors in a loss or output, however nested; plain numbers as tensors."""
@@ -14,9 +16,10 @@ def floating_tensors(value: Any) -> list[torch.Tensor]:
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
-    """Every tensor in a loss or output, however nested; plain numbers, numpy's and arrays as tensors."""
+    """Every tensor in a loss or output, however nested; plain numbers, numpy's and arrays as tensors. Of one that is
+    distributed, what this process holds."""
     if isinstance(value, torch.Tensor):
-        return [value]
+        return [local_part(value)]
     if isinstance(value, float | int):
         return [torch.tensor(float(value))]
     if isinstance(value, np.generic | np.ndarray):

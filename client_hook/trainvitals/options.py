@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from trainvitals import wire
 from trainvitals.delivery.address import check_url
 from trainvitals.errors import ConfigurationError
+from trainvitals.ranks import Place
 
 Mode = Literal["online", "offline", "disabled"]
 AutoSanitize = Literal["restore", "reset", "off"]
@@ -14,7 +15,8 @@ AutoSanitize = Literal["restore", "reset", "off"]
 
 @dataclass(frozen=True)
 class Options:
-    """As the arguments of `watch`. Raises ConfigurationError naming what was expected and what came."""
+    """As the arguments of `watch`, and this process's place. Raises ConfigurationError naming what was expected and
+    what came."""
 
     name: str = "run"
     project: str = "default"
@@ -29,6 +31,7 @@ class Options:
     server: str | None = None
     max_repairs: int | None = None
     start_step: int = 0
+    place: Place = field(default_factory=Place)
     keep_batches: bool = True
 
     def __post_init__(self) -> None:

@@ -19,6 +19,8 @@ class Producer:
 
     def __init__(self, run: str, options: Options, token: str | None, models: set[str]) -> None:
         self._run = run
+        self.follows = False  # as far as it is known before the first forward
+        self._successions = 0
         self._options = options
         self._token = token
         self._models = models
@@ -36,6 +38,7 @@ class Producer:
     def succeed(self, first: wire.Record) -> None:
         """Another producer begins; the earlier one ends once its records are delivered."""
         previous = self._depot
+        self._successions += 1
         if self._desk is not None:
             self._desk.close()
         self._open(first)
@@ -99,7 +102,7 @@ class Producer:
         return any(one is not None and one.busy for one in (self._depot, self._desk))
 
     def _open(self, first: wire.Record) -> None:
-        identity = new_identity(self._run, self._options)
+        identity = new_identity(self._run, self._options, self._successions, self.follows)
         depot = Depot(identity, self._base, self._options, self._token, self._receive)
         self._desk = Desk(identity, self._models, self._actions, depot.folder / "journal", depot.put)
         self._depot = depot

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainvitals import wire
 from trainvitals.layers import Norm
 from trainvitals.probes.clipping import Clipping
 from trainvitals.probes.gradients import Gradients
@@ -18,6 +19,7 @@ from trainvitals.probes.order import ForwardOrder
 from trainvitals.probes.owners import Owners
 from trainvitals.probes.progress import Progress
 from trainvitals.probes.scaler import Scaler
+from trainvitals.probes.shards import is_sharded
 from trainvitals.probes.statistics import Statistics
 from trainvitals.probes.weights import Weights
 from trainvitals.record.columns import Columns, Register
@@ -28,24 +30,27 @@ from trainvitals.training import Training
 
 class Signs:
     """The probes of the layers that were `found` in `training`. `fast` are the columns of each step, `slow` those of
-    every `health_every` steps."""
+    every `health_every` steps; where `sharded`, norms in them are squares of this process's part. `leads`: this process
+    counts for what is the same on all of them."""
 
-    def __init__(self, training: Training, found: Survey, guard: Guard, register: Register) -> None:
+    def __init__(self, training: Training, found: Survey, guard: Guard, register: Register, leads: bool = True) -> None:
         self.survey = found
         self.parameters, self.norms = found.parameters, found.norms
         stateful = {id(norm.module) for norm in self.norms}
         self.order = ForwardOrder([(n, m) for n, m in found.modules if id(m) in stateful or _owns_parameters(m)])
         self._places: dict[str, int] = {}
         self.fast = Columns(register)
-        self.progress = Progress(training.optimizers, self.fast)
+        self.sharded = is_sharded([parameter for _, parameter in self.parameters])
+        total = wire.GRAD_NORM + wire.SHARD if self.sharded else wire.GRAD_NORM
+        self.progress = Progress(training.optimizers, self.fast, total)
         self.scaler = Scaler(training.scaler, self.fast)
-        self.gradients = Gradients(self.parameters, self.fast, guard)
+        self.gradients = Gradients(self.parameters, self.fast, guard, leads)
         self.owners = Owners(self.parameters, training.optimizers)
         self.clipping = Clipping(self.parameters, self.owners.places(training.clock), self.fast)
         self.statistics = _statistics_by_device(self.norms, self.fast)
         self.headroom = Headroom(found.modules if self._wants_headroom() else [], self.fast, guard)
         self.slow = Columns(register)
-        self.weights = Weights(self.parameters, training.optimizers, self.slow)
+        self.weights = Weights(self.parameters, training.optimizers, self.slow, leads)
 
     def places(self) -> dict[str, int]:
         """Each layer's place in forward order; fixed when it is first asked for, after the first step."""

@@ -15,6 +15,7 @@ import torch
 
 from trainvitals import wire
 from trainvitals.examining import Examiner
+from trainvitals.following import Following
 from trainvitals.layers import Norm
 from trainvitals.nesting import floating_tensors
 from trainvitals.options import Options
@@ -25,6 +26,7 @@ from trainvitals.record.columns import Register
 from trainvitals.record.metrics import Metrics, put_value
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit, Stream
+from trainvitals.record.summary import Summary
 from trainvitals.record.transfer import Part, Transfer
 from trainvitals.repair.snapshots import Snapshots
 from trainvitals.signs import Signs
@@ -38,8 +40,15 @@ class Vitals:
     """Reads everything and emits it."""
 
     def __init__(
-        self, training: Training, options: Options, guard: Guard, emit: Emit, folder: Callable[[], Path | None]
+        self,
+        training: Training,
+        options: Options,
+        guard: Guard,
+        emit: Emit,
+        folder: Callable[[], Path | None],
+        following: Following,
     ) -> None:
+        self.following = following
         self._optimizers = training.optimizers
         self._guard = guard
         self._transfer = Transfer()
@@ -48,16 +57,19 @@ class Vitals:
         self._final: set[int] = set()
         self._training, self._options, self._emit = training, options, emit
         self._register = register = Register()
-        self.signs = Signs(training, survey(training, options), guard, register)
+        self.signs = Signs(training, survey(training, options), guard, register, options.place.leads)
         self.inquiry = Inquiry(training, self.signs, guard, emit, folder if options.keep_batches else None)
-        self.examiner = Examiner(self.signs, emit, self.inquiry, guard)
+        self.examiner = Examiner(self.signs, emit, self.inquiry, guard, following)
         self._fast, self._slow = self._streams()
         self._metrics = Metrics(register, self._transfer, guard, emit, self._places)
 
     def _streams(self) -> tuple[Stream, Stream]:
-        signs, examiner = self.signs, self.examiner
-        fast = Stream(signs.fast, self._transfer, self._emit, signs.places, examiner.examine, examiner.conclude)
-        return fast, Stream(signs.slow, self._transfer, self._emit, signs.places, examiner.examine_weights)
+        signs, examiner, leads = self.signs, self.examiner, self._options.place.leads
+        short = None if leads else Summary(signs.fast, self._register)
+        long = None if leads and not signs.sharded else Summary(signs.slow, self._register)
+        fast = Stream(signs.fast, self._transfer, self._emit, signs.places, examiner.examine, examiner.conclude, short)
+        slow = Stream(signs.slow, self._transfer, self._emit, signs.places, examiner.examine_weights, summary=long)
+        return fast, slow
 
     def _places(self) -> dict[str, int]:
         return self.signs.places()
@@ -189,7 +201,7 @@ class Vitals:
         found, earlier = survey(self._training, self._options), self.signs
         if found.key == earlier.survey.key:
             return False
-        signs = Signs(self._training, found, self._guard, self._register)
+        signs = Signs(self._training, found, self._guard, self._register, self._options.place.leads)
         self.finish()
         signs.take_over(earlier)
         earlier.detach()

@@ -49,6 +49,11 @@ OUTPUT_NONFINITE = "output_nonfinite"  # non-finite elements of the output given
 STEP_TIME = "step_time"  # seconds from boundary to boundary
 HOOK_TIME = "hook_time"  # seconds of the training thread's CPU spent in the hook
 
+# What ranks other than 0 send in place of their layers, beside the above and the worst range over all layers (kind
+# "run", the four statistics of ranges below).
+NONFINITE_GRADIENTS = "nonfinite_gradients"  # parameters whose gradient norm is not finite
+CORRUPT_LAYERS = "corrupt_layers"  # layers with non-finite or negative channels
+
 MEAN_MIN = "running_mean.min"
 MEAN_MAX = "running_mean.max"
 VAR_MIN = "running_var.min"
@@ -65,6 +70,10 @@ WEIGHT_NORM = "weight_norm"  # L2 of a parameter, every `health_every` steps
 MOMENT_NORM = "moment_norm"  # sum of the L2 norms of its optimizer state
 
 HEADROOM = "headroom"  # 65504 / amax of a module's input after its cast to fp16; 0 once it overflowed
+
+# Where parameters are sharded, a norm's statistic carries this ending: the squared L2 norm of what this rank holds, 0
+# where another rank counts the same. The server adds the ranks up and stores the root under the name without it.
+SHARD = ".shard"
 
 CommandState = Literal["requested", "delivered", "applied", "verified", "refused", "failed", "expired", "unknown"]
 Action = Literal["sanitize", "undo", "resume_repair", "save_checkpoint", "stop"]
@@ -88,7 +97,9 @@ class Series(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Who is speaking: one producer (one process's strictly increasing steps) of one run. Times are Unix seconds."""
+    """Who is speaking: one producer (one process's strictly increasing steps) of one run. Times are Unix seconds.
+
+    `rank` is the place among the `world_size` processes that train together."""
 
     run: str
     producer: str
@@ -97,6 +108,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     config: dict[str, Any] = {}
     rank: int = 0
     world_size: int = 1
+    launch: str = ""  # the same for the producers of all ranks that step together; "": not known
+    follows: bool = False  # its statistics are rank 0's, copied at each forward: there is nothing to repair
     host: str = ""
     pid: int = 0
     started: float = 0.0
@@ -138,7 +151,8 @@ class Event(Message, frozen=True):
 
 class NonFinite(Event, frozen=True, tag="nonfinite"):
     """The first non-finite value of a layer and signal since it was last finite. `count` of `total` channels (or
-    elements; -1 where only the norm is known) are affected."""
+    elements; -1 where only the norm is known) are affected. `passing`: this rank's statistics are replaced by rank 0's
+    at the next forward, so nothing is broken for longer than a step."""
 
     layer: str
     signal: str  # running_statistics, gradient, loss, output
@@ -147,6 +161,7 @@ class NonFinite(Event, frozen=True, tag="nonfinite"):
     total: int = -1
     order: int = 0
     skipped: bool = False
+    passing: bool = False
     headroom: float | None = None  # the least seen at or before this layer in the last sampled step
 
 

@@ -31,8 +31,9 @@ def alert_record(alert: Alert) -> Object:
 
 
 def command_record(command: Object) -> Object:
-    """One command."""
-    return {**command, **{name: iso(command[name]) for name in COMMAND_TIMES}}
+    """One command; under `parts` the same for each other rank it addresses."""
+    parts = [command_record(part) for part in command.get("parts", ())]
+    return {**command, **{name: iso(command[name]) for name in COMMAND_TIMES}, "parts": parts}
 
 
 def gap_record(gap: Gap) -> Object:

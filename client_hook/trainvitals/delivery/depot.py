@@ -70,16 +70,20 @@ class Depot:
         return self._outbox.dropped
 
 
-def new_identity(run: str, options: Options) -> wire.Identity:
-    """A new producer of `run`: this process, from now on. Rank and world size as torchrun gives them."""
+def new_identity(run: str, options: Options, succession: int = 0, follows: bool = False) -> wire.Identity:
+    """A new producer of `run`: this process, from now on; the `succession`-th of this process, as of the other ranks',
+    whose steps go back together."""
+    place = options.place
     return wire.Identity(
         run=run,
         producer=uuid.uuid4().hex,
         name=options.name,
         project=options.project,
         config=plain(options.config),
-        rank=int(os.environ.get("RANK", "0")),
-        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        rank=place.rank,
+        world_size=place.world_size,
+        launch=f"{place.launch}.{succession}" if place.launch else "",
+        follows=follows,
         host=socket.gethostname(),
         pid=os.getpid(),
         started=time.time(),

@@ -169,7 +169,11 @@ class Inquiry:
         broken weights are a consequence."""
         before = {k: v for _, snapshots in self._signs.statistics for k, v in snapshots.previous().items()}
         for forward in filter(can_replay, evidence.forwards):
-            suspect = find_suspect(replay(forward, before))
+            trace = replay(forward, before)
+            suspect = find_suspect(trace)
+            if suspect is None and not trace.whole:
+                evidence.replayed = False
+                return
             evidence.replayed = not (late and suspect is not None and suspect.place == "weights")
             if suspect is not None:
                 evidence.suspect = suspect if evidence.replayed else None

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainvitals.hooks import muted
 from trainvitals.layers import is_compiled, named_modules, unwrap
@@ -39,9 +40,10 @@ def can_replay(forward: Forward) -> bool:
 def replay(forward: Forward, statistics: Statistics) -> Trace:
     """The trace of the forward. `statistics` are running statistics from before it; other buffers are taken as they
     are. An exception in the model ends the trace there."""
-    trace = Trace()
-    with _hooked(trace, forward), torch.no_grad(), contextlib.suppress(Exception):
+    trace, alone = Trace(), _Alone()
+    with _hooked(trace, forward, alone), torch.no_grad(), contextlib.suppress(Exception):
         _call(forward, statistics)
+    trace.whole = not alone.stopped
     trace.settle()
     return trace
 
@@ -50,7 +52,7 @@ def replay_backward(forward: Forward, statistics: Statistics) -> list[Call]:
     """The modules whose backward broke first, as `Backward.culprits`."""
     backward = Backward()
     parameters = [p for p in unwrap(forward.model).parameters() if p.requires_grad]
-    with _hooked(backward, forward), torch.enable_grad():
+    with _hooked(backward, forward, _Alone()), torch.enable_grad():
         output = _call(forward, statistics)
         backward.run(output, parameters)
     return backward.culprits()
@@ -67,15 +69,29 @@ def _call(forward: Forward, statistics: Statistics) -> Any:
 
 
 @contextlib.contextmanager
-def _hooked(hooks: Trace | Backward, forward: Forward) -> Iterator[None]:
+def _hooked(hooks: Trace | Backward, forward: Forward, alone: "_Alone") -> Iterator[None]:
     """Every module hooked, everything else as it was then; all of it back afterwards."""
     handles = hooks.attach(list(named_modules({forward.key: unwrap(forward.model)})))
     try:
-        with _as_it_was(forward), muted():
+        with _as_it_was(forward), muted(), alone:
             yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _Alone(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within it whatever would wait for another rank raises, since that one does not replay; `stopped` says so."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.stopped = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "c10d" in func.namespace:
+            self.stopped = True
+            raise RuntimeError(f"a forward that calls {func} cannot be replayed by one rank")
+        return func(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager

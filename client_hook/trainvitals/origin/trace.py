@@ -33,9 +33,11 @@ class Call:
 
 
 class Trace:
-    """The calls of one forward in the order in which they began, and `order`: every entry and exit as it came."""
+    """The calls of one forward in the order in which they began, and `order`: every entry and exit as it came. It is
+    not `whole` where the forward would have had to wait for another rank."""
 
     def __init__(self) -> None:
+        self.whole = True
         self.order: list[tuple[Side, Call]] = []
         self._stack: list[Call] = []
         self._pending: list[tuple[torch.Tensor, Callable[[float], None]]] = []

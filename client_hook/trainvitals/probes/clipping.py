@@ -14,6 +14,7 @@ import torch
 
 from trainvitals import wire
 from trainvitals.probes.norms import plain
+from trainvitals.probes.shards import is_sharded, local_part
 from trainvitals.record.columns import Columns
 from trainvitals.record.observation import Observation
 from trainvitals.record.transfer import Part
@@ -32,9 +33,11 @@ class Clipping:
         self, parameters: Sequence[tuple[str, torch.nn.Parameter]], owned: Collection[int], columns: Columns
     ) -> None:
         self._parameters = [parameter for _, parameter in parameters]
+        self.ratio = self.total = -1
         self._owned = sorted((i for i in owned if self._parameters[i].numel()), key=self._size)
         if self._owned:
             self.ratio = columns.add("", wire.RUN, wire.CLIP_RATIO)
+        if self._owned and not is_sharded(self._parameters):  # of shards nobody here knows the total
             self.total = columns.add("", wire.RUN, wire.GRAD_NORM_CLIPPED)
         small = sorted(i for i in self._owned if self._size(i) <= SMALL)
         self._candidates = np.array(small or self._owned[:1], dtype=np.intp)
@@ -69,7 +72,7 @@ class Clipping:
             return
         if norms[self._anchor] == 0:
             seen.present[self.ratio] = False
-        if seen.present[self.ratio]:
+        if self.total >= 0 and seen.present[self.ratio]:
             with np.errstate(all="ignore"):
                 total = np.sqrt(np.square(norms[self._owned].astype(np.float64)).sum())
                 seen.put(self.total, float(total * seen.values[self.ratio]))
@@ -89,5 +92,5 @@ class Clipping:
     def _norm(self) -> torch.Tensor | None:
         if self._measuring is None or (grad := self._parameters[self._measuring].grad) is None:
             return None
-        norm: torch.Tensor = torch.linalg.vector_norm(plain(grad.detach()).float())
+        norm: torch.Tensor = torch.linalg.vector_norm(plain(local_part(grad.detach())).float())
         return norm

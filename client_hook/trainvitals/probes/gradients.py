@@ -8,12 +8,14 @@ itself once more so that DDP has finished its all-reduce. With gradient accumula
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch.autograd import Variable
 
 from trainvitals import wire
 from trainvitals.probes.guard import Guard
 from trainvitals.probes.norms import Norms
+from trainvitals.probes.shards import counts_here, is_sharded, is_whole, local_part, square
 from trainvitals.record.columns import Columns
 from trainvitals.record.transfer import Part
 
@@ -26,11 +28,21 @@ class Gradients:
 
     name = "gradients"
 
-    def __init__(self, parameters: Sequence[tuple[str, torch.nn.Parameter]], columns: Columns, guard: Guard) -> None:
+    def __init__(
+        self, parameters: Sequence[tuple[str, torch.nn.Parameter]], columns: Columns, guard: Guard, leads: bool = True
+    ) -> None:
         self._guard = guard
         self._apart = False
         self._parameters = [parameter for _, parameter in parameters]
-        self.columns = columns.add_all([name for name, _ in parameters], wire.PARAMETER, wire.GRAD_NORM)
+        self._sharded = is_sharded(self._parameters)
+        stat = wire.GRAD_NORM + wire.SHARD if self._sharded else wire.GRAD_NORM
+        self.columns = columns.add_all([name for name, _ in parameters], wire.PARAMETER, stat)
+        self._repeated = {
+            int(column)
+            for column, one in zip(self.columns, self._parameters, strict=True)
+            if self._sharded and not counts_here(one, leads)
+        }
+        self._width = int(self.columns.max(initial=-1)) + 1
         self._norms = Norms(self.columns)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._queued = False
@@ -60,14 +72,20 @@ class Gradients:
 
     def read(self, scale: torch.Tensor | None, without: Collection[int] = ()) -> list[Part]:
         """One norm per parameter that has a gradient, divided by `scale` (the grad scaler's, on its device); not for
-        the places in `without`."""
+        the places in `without`. Of sharded parameters it is the square of this process's part."""
         gradients = [parameter.grad for parameter in self._parameters]
         for place in without:
             gradients[place] = None
+        if self._sharded:
+            gradients = [local_part(one) if one is not None and is_whole(one) else None for one in gradients]
         parts = self._read(gradients)
-        if scale is None:
-            return parts
-        return [Part(p.columns, p.values / scale.to(p.values.device, non_blocking=True)) for p in parts]
+        if scale is not None:
+            parts = [Part(p.columns, p.values / scale.to(p.values.device, non_blocking=True)) for p in parts]
+        return [self._square(part) for part in parts] if self._sharded else parts
+
+    def _square(self, part: Part) -> Part:
+        repeated = [column in self._repeated for column in np.arange(self._width)[part.columns].tolist()]
+        return Part(part.columns, square(part.values, repeated))
 
     def _read(self, gradients: list[torch.Tensor | None]) -> list[Part]:
         """All kinds at once; from the first failure on each by itself, so that the one that fails disables no other."""

@@ -11,15 +11,17 @@ from trainvitals.record.observation import Observation
 
 
 class Progress:
-    """The series of the run as a whole."""
+    """The series of the run as a whole; `total` is the statistic under which its gradient norm is told."""
 
     name = "progress"
 
-    def __init__(self, optimizers: Mapping[str, torch.optim.Optimizer], columns: Columns) -> None:
+    def __init__(
+        self, optimizers: Mapping[str, torch.optim.Optimizer], columns: Columns, total: str = wire.GRAD_NORM
+    ) -> None:
         self._optimizers = list(optimizers.values())
         self.loss = columns.add("", wire.RUN, wire.LOSS)
         self.output = columns.add("", wire.RUN, wire.OUTPUT_NONFINITE)
-        self.total = columns.add("", wire.RUN, wire.GRAD_NORM)
+        self.total = columns.add("", wire.RUN, total)
         self._step_time = columns.add("", wire.RUN, wire.STEP_TIME)
         self._hook_time = columns.add("", wire.RUN, wire.HOOK_TIME)
         groups = sum(len(optimizer.param_groups) for optimizer in self._optimizers)

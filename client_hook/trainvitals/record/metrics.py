@@ -8,6 +8,7 @@ import torch
 
 from trainvitals import wire
 from trainvitals.probes.guard import Guard
+from trainvitals.probes.shards import local_part
 from trainvitals.record.columns import Columns, Register
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit, Stream
@@ -61,7 +62,7 @@ class Metrics:
 def put_value(stream: Stream, seen: Observation, column: int, value: Any) -> None:
     """One number in `seen`: a tensor is averaged and copied now, since it may be changed in place later."""
     if isinstance(value, torch.Tensor):
-        mean = value.detach().float().mean().reshape(1)
+        mean = local_part(value.detach()).float().mean().reshape(1)
         # a single float32 element passes through all of that as a view, so copy it
         stream.submit(seen, [Part(slice(column, column + 1), mean.clone())])
     elif value is not None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from trainvitals import wire
 from trainvitals.record.columns import Columns
 from trainvitals.record.observation import Observation
+from trainvitals.record.summary import Summary
 from trainvitals.record.transfer import Part, Transfer
 
 Emit = Callable[[wire.Record], None]
@@ -20,7 +21,8 @@ class Stream:
     """Opens observations, lets parts arrive, and emits each as a frame once it is complete.
 
     `examine` sees an observation as soon as what was submitted has arrived, which may be before it is sealed;
-    `conclude` sees it complete, just before it is emitted.
+    `conclude` sees it complete, just before it is emitted. Given a `summary`, what it makes of the observation is
+    emitted instead, or nothing where it has no columns.
     """
 
     def __init__(
@@ -31,8 +33,10 @@ class Stream:
         places: Callable[[], dict[str, int]],
         examine: Callable[[Observation], None] = lambda observation: None,
         conclude: Callable[[Observation], None] = lambda observation: None,
+        summary: Summary | None = None,
     ) -> None:
         self.columns = columns
+        self._summary = summary
         self._transfer = transfer
         self._emit = emit
         self._places = places
@@ -65,15 +69,19 @@ class Stream:
             observation = self._queue.popleft()
             self._examined.discard(id(observation))
             self._conclude(observation)
-            self._announce()
-            self._emit(observation.frame(self.columns.layout))
+            self._tell(observation)
 
     def announce_again(self) -> None:
         """Repeat the layout before the next frame."""
         self._announced = False
 
-    def _announce(self) -> None:
-        if not self._announced:
+    def _tell(self, observation: Observation) -> None:
+        columns = self.columns
+        if self._summary is not None:
+            observation, columns = self._summary.of(observation), self._summary.columns
+        if not self._announced and len(columns):
             self._announced = True
-            for piece in self.columns.announce(self._places()):
+            for piece in columns.announce(self._places()):
                 self._emit(piece)
+        if len(columns):
+            self._emit(observation.frame(columns.layout))

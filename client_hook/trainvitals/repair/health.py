@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from trainvitals.errors import UnsupportedTensorError
 from trainvitals.layers import clean_name, statistics_of, unwrap
+from trainvitals.probes.shards import local_part
 
 Kind = Literal["nan", "inf", "negative variance"]
 Group = Literal["statistics", "weights", "optimizer"]
@@ -105,7 +106,8 @@ def find_issue(key: str, tensor: torch.Tensor, group: Group) -> Iterator[Issue]:
     if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.numel() == 0 or tensor.is_meta:
         return
     with torch.no_grad():
-        flat = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
+        here = local_part(tensor.detach())  # each rank answers for what it holds, and waits for nobody
+        flat = here.coalesce().values() if here.is_sparse else here
         negative = group == "statistics" and key.endswith("running_var") and not flat.is_complex()
         bad = ~torch.isfinite(flat) | (flat < 0) if negative else ~torch.isfinite(flat)
         if group == "weights" and is_mask(key):

@@ -45,7 +45,8 @@ class Replaced:
 
 
 class Keeper:
-    """Repairs the watched models' statistics and records each pass."""
+    """Repairs the watched models' statistics and records each pass. Statistics that are only copies of another rank's
+    are left to that one."""
 
     def __init__(self, vitals: Vitals, ema: nn.Module | None, options: Options, emit: Callable[[wire.Record], None]):
         self._vitals = vitals
@@ -59,6 +60,12 @@ class Keeper:
         self._reports = Reports()
         self.halted = False
         self.last_repair: int | None = None
+
+    @property
+    def follows_altogether(self) -> bool:
+        """Whether all statistics here are another rank's."""
+        norms = self._vitals.norms
+        return bool(norms) and not self._own(norms)
 
     @property
     def acts(self) -> bool:
@@ -85,9 +92,11 @@ class Keeper:
         is evaluated; it is healed from the live one."""
         others = self._unwatched(also)
         watched = [norm for norm in self._vitals.norms if norm.model in models]
-        norms = [*watched, *others]
         if origin == "load":
             self._vitals.forget_averages([norm.name for norm in watched])
+        if origin == "validation":
+            self._tide_over(step, models)
+        norms = [*self._own(watched), *others]
         keys = [f"{norm.name}.running_statistics" for norm in norms if bool(bad_channels(norm).any())]
         self._emit(health_check(step, time.time(), origin, keys))
         if not keys:
@@ -131,6 +140,7 @@ class Keeper:
         also: Sequence[Norm] = (),
     ) -> list[wire.Repair]:
         """One pass over `norms`, the EMA copy and `also`, recorded as one sanitization if it changed anything."""
+        norms = self._own(norms)
         if not dry_run and command is not None:
             self._remember(command, norms)
         repairs = repair_statistics(norms, strategy, self._donor, dry_run)
@@ -174,6 +184,19 @@ class Keeper:
         """Whether statistics of `model` (None: of the watched models) are corrupt now. Waits for the device."""
         norms = self._vitals.norms if model is None else list(named_norms({"": model}))
         return any(bool(bad_channels(norm).any()) for norm in norms)
+
+    def _own(self, norms: Sequence[Norm]) -> list[Norm]:
+        """Without those that are copies of another rank's, which repairs them for all."""
+        return [norm for norm in norms if not self._vitals.following.follows(norm.model)]
+
+    def _tide_over(self, step: int, models: set[str]) -> None:
+        """Before an evaluation, which may go past the wrapper: put in order what another rank's statistics have not
+        replaced yet. They will, so that it is no repair of the run."""
+        own = {norm.name for norm in self._own(self._vitals.norms)}
+        copies = [norm for norm in self._vitals.norms if norm.model in models and norm.name not in own]
+        if self.acts and (repairs := repair_statistics(copies, "restore", self._donor, False)):
+            lines = describe(repairs)
+            log.info("%s\n  Put in order until rank 0's statistics replace them.", _found("validation", step, lines))
 
     def _unwatched(self, model: nn.Module | None) -> list[Norm]:
         known = {id(norm.module) for norm in [*self._vitals.norms, *self._ema]}

@@ -69,7 +69,7 @@ def show_command(run: str, command: str, parts: TheParts) -> Json:
 def find(parts: Parts, run: str, command: str) -> dict[str, object]:
     """A run's command by id. Raises `RefusedError`."""
     with parts.database.reading() as connection:
-        found = commands.get(connection, command)
+        found = commands.get_whole(connection, command)
     if found is None or found["run"] != run:
         raise unknown(f"a command of run {run}", command)
     return found

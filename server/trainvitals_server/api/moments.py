@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from trainvitals_server.api.answers import Json, TheParts, unknown
 from trainvitals_server.auth.roles import needs
 from trainvitals_server.clock import iso
-from trainvitals_server.incidents import Incident, build, verdict
+from trainvitals_server.incidents import Incident, build_ranks, verdict
 from trainvitals_server.jsontext import plain
 from trainvitals_server.records import event_record
 from trainvitals_server.runs.states import State
@@ -17,14 +17,21 @@ router = APIRouter(prefix="/api/runs", dependencies=[needs("view")])
 
 
 @router.get("/{run}/at")
-def as_of(run: str, parts: TheParts, step: Annotated[int, Query(ge=-(1 << 53), le=1 << 53)]) -> Json:
-    """The newest value of every series at or before a step, and what could be said of the run then."""
+def as_of(
+    run: str,
+    parts: TheParts,
+    step: Annotated[int, Query(ge=-(1 << 53), le=1 << 53)],
+    rank: Annotated[int, Query(ge=0, lt=1 << 31)] = 0,
+    producer: str | None = None,
+) -> Json:
+    """The newest value of every series at or before a step, of rank 0 and the newest producers unless others are asked
+    for, and what could be said of the run then."""
     with parts.database.reading() as connection:
         row = runs.get(connection, run)
         if row is None:
             raise unknown("a run", run)
-        now = history.read_moment(connection, history.Question(run, high=step))
-        newest = runs.newest_with_frames(connection, run)
+        now = history.read_moment(connection, history.Question(run, None, step, rank, producer))
+        newest = runs.newest_with_frames(connection, run, rank)
         rows = series.list_all(connection, run)
         endings = history.endings(connection, run)
         past = parts.stories.of(connection, run).until(step, endings)
@@ -35,7 +42,7 @@ def as_of(run: str, parts: TheParts, step: Annotated[int, Query(ge=-(1 << 53), l
     over = newest is None or newest.last_step is None or step >= newest.last_step
     state: State = row["state"] if over else "live"
     bad = history.nonfinite_layers(rows, now.values)
-    said = verdict(state=state, incidents=build(past), nonfinite_layers=bad, alerts=found, last_step=now.step)
+    said = verdict(state=state, incidents=build_ranks(past), nonfinite_layers=bad, alerts=found, last_step=now.step)
     return Json(
         {
             "step": now.step,

@@ -11,8 +11,11 @@ from trainvitals_server.auth.roles import needs
 from trainvitals_server.clock import iso
 from trainvitals_server.parts import Parts
 from trainvitals_server.records import series_record
+from trainvitals_server.runs.ranks import state_of
 from trainvitals_server.store import events, runs, series
 from trainvitals_server.store.packing import unpack
+
+PLAIN = ("id", "producer", "rank", "world_size", "host", "pid", "committed", "dropped", "first_step", "last_step")
 
 router = APIRouter(prefix="/api/runs", dependencies=[needs("view")])
 
@@ -46,7 +49,7 @@ def details(parts: Parts, run: str) -> dict[str, Any]:
     with parts.database.reading() as connection:
         row = runs.get(connection, run)
         assert row is not None  # noqa: S101  # runs are never deleted, and it has a summary
-        story = parts.stories.of(connection, run)
+        leading = parts.stories.of(connection, run).of_rank(0)
         producers = runs.producer_rows(connection, run)
         counts = {"frames": runs.frame_count(connection, run), "events": events.count(connection, run)}
     here = parts.pulse.connected_producers()
@@ -55,17 +58,16 @@ def details(parts: Parts, run: str) -> dict[str, Any]:
         "versions": unpack(row["versions"]),
         "producers": [producer_record(producer, producer["id"] in here) for producer in producers],
         "counts": counts,
-        "validations": [_validation(event) for event in story.events if isinstance(event, wire.Validation)],
-        "checkpoints": _checkpoints([event for event in story.events if isinstance(event, wire.Checkpoint)]),
+        "validations": [_validation(event) for event in leading if isinstance(event, wire.Validation)],
+        "checkpoints": _checkpoints([event for event in leading if isinstance(event, wire.Checkpoint)]),
     }
 
 
 def producer_record(row: Any, connected: bool) -> dict[str, Any]:
     """One producer."""
-    plain = {
-        name: row[name] for name in ("id", "producer", "rank", "world_size", "host", "pid", "committed", "dropped")
-    }
-    return plain | {"started": iso(row["started"]), "connected": connected}
+    plain = {name: row[name] for name in PLAIN}
+    state = state_of(row, connected)
+    return plain | {"started": iso(row["started"]), "connected": connected, "state": state, "reason": row["reason"]}
 
 
 def _validation(event: wire.Validation) -> dict[str, Any]:

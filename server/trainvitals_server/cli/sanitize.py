@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         ladder = Ladder(quiet=options.json)
         deadline = time.monotonic() + options.timeout
         ladder.climb(command)
-        while command["state"] != "verified" and command["state"] not in FAILED and time.monotonic() < deadline:
+        while not all(map(is_over, everybody(command))) and time.monotonic() < deadline:
             time.sleep(PAUSE)
             command = server.get(f"/api/runs/{name}/commands/{command['id']}")
             ladder.climb(command)
@@ -57,14 +57,27 @@ def request(options: argparse.Namespace) -> client.Object:
     return body | {name: value for name, value in chosen.items() if value is not None}
 
 
+def everybody(command: client.Object) -> list[client.Object]:
+    """The command of rank 0 and its parts for other ranks, if it has any."""
+    return [command, *command.get("parts", ())]  # an older server knows of none
+
+
+def is_over(command: client.Object) -> bool:
+    """Whether nothing more will become of it."""
+    return command["state"] == "verified" or command["state"] in FAILED
+
+
 def judge(command: client.Object, timeout: float) -> int:
-    """The exit code. Raises `Failure` with the reason where the repair was not verified."""
-    state = command["state"]
-    if state == "verified":
-        return 0
-    if state in FAILED:
-        raise Failure(f"the command was not carried out: {state}: {command['reason'] or 'no reason given'}")
-    raise Failure(f"not verified within {timeout:g} s; the command {command['id']} is {state!r} and goes on by itself")
+    """The exit code. Raises `Failure` with the reason where the repair was not verified, on any rank."""
+    for one in everybody(command):
+        state, where = one["state"], f" on rank {one['rank']}" if command.get("parts") else ""
+        if state in FAILED:
+            raise Failure(f"the command was not carried out{where}: {state}: {one['reason'] or 'no reason given'}")
+        if state != "verified":
+            raise Failure(
+                f"not verified{where} within {timeout:g} s; the command {one['id']} is {state!r} and goes on by itself"
+            )
+    return 0
 
 
 class Ladder:

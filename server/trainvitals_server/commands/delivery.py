@@ -13,9 +13,10 @@ def deliver(connections: Connections, changes: Changes, now: float) -> None:
     """Send the commands that were just placed."""
     for run, changed in changes.items():
         for command in changed.commands:
-            connection = connections.of(run, command["producer"])
-            if connection is not None:
-                hand_over(connection, [command], now)
+            for part in (command, *command["parts"]):
+                connection = connections.of(run, part["producer"])
+                if connection is not None:
+                    hand_over(connection, [part], now)
 
 
 def hand_over(connection: Connection, waiting: Iterable[dict[str, Any]], now: float) -> None:

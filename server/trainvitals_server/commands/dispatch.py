@@ -1,6 +1,7 @@
 """Handing commands out: the row first, then to the trainer, if it is connected or as soon as it says hello again."""
 
 import secrets
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from trainvitals_server.runs.states import ENDED
 from trainvitals_server.store import commands, journal, runs
 from trainvitals_server.store.packing import unpack
 from trainvitals_server.store.transactions import Connection
+
+EVERYWHERE: frozenset[wire.Action] = frozenset({"sanitize", "undo", "resume_repair"})  # on each rank that repairs
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,15 +33,30 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def place(tx: Transaction, request: Request) -> dict[str, Any]:
-    """Store a command for the newest producer of rank 0, or return the one with the same key. Raises `RefusedError`."""
+    """Store a command for the newest producer of rank 0, with parts for the other ranks where they are concerned, or
+    return the one with the same key. Raises `RefusedError`."""
     known = commands.get_by_key(tx.connection, request.run, request.key)
     if known is not None:
         return known
     producer = _addressee(tx.connection, request)
-    row: dict[str, Any] = {
+    row = _row(tx, request, producer.producer)
+    commands.add(tx.connection, row)
+    for rank, name, of in _others(tx.connection, request, producer):
+        identity = secrets.token_hex(16)
+        own = {"id": identity, "key": identity, "of": of, "whole": row["id"], "rank": rank}
+        commands.add(tx.connection, row | {"producer": name} | own)
+    stored = commands.get_whole(tx.connection, row["id"])
+    assert stored is not None  # noqa: S101  # stored a few lines above
+    tx.changes[request.run].commands.append(stored)
+    _audit(tx, request, "requested", row["id"])
+    return stored
+
+
+def _row(tx: Transaction, request: Request, producer: str) -> dict[str, Any]:
+    return {
         "id": secrets.token_hex(16),
         "run": request.run,
-        "producer": producer.producer,
+        "producer": producer,
         "action": request.action,
         "strategy": request.strategy,
         "layers": request.layers,
@@ -52,12 +70,20 @@ def place(tx: Transaction, request: Request) -> dict[str, Any]:
         "expires": tx.now + DELIVERY_SECONDS,
         "role": request.role,
     }
-    commands.add(tx.connection, row)
-    stored = commands.get(tx.connection, row["id"])
-    assert stored is not None  # noqa: S101  # stored two lines above
-    tx.changes[request.run].commands.append(stored)
-    _audit(tx, request, "requested", row["id"])
-    return stored
+
+
+def _others(connection: Connection, request: Request, leader: runs.Producer) -> Iterator[tuple[int, str, str | None]]:
+    """Rank, producer and, for an undo, the part to undo, of every other rank that a command concerns: of those that
+    step together with rank 0 and have statistics of their own to repair. What is a decision of the whole loop's (to
+    stop, to save) is rank 0's."""
+    if request.action not in EVERYWHERE:
+        return
+    undone = {part["rank"]: part["id"] for part in commands.parts(connection, request.of)} if request.of else {}
+    for row in runs.newest_rows(connection, request.run):
+        together = row["rank"] != leader.rank and row["launch"] == leader.launch
+        able = not row["follows"] and not row["state"] and request.action in unpack(row["allow"])
+        if together and able and (request.action != "undo" or row["rank"] in undone):
+            yield row["rank"], row["producer"], undone.get(row["rank"])
 
 
 def refuse(tx: Transaction, request: Request, reason: str) -> None:

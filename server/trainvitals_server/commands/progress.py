@@ -32,16 +32,18 @@ def expire(tx: Transaction) -> None:
         _change(tx, command, {"state": "expired", "reason": reason}, origin="server", role="server")
 
 
-def abandon(tx: Transaction, run: str, reason: str, producer: str | None = None) -> None:
-    """Give up on what trainers took and never finished, those of `producer` excepted."""
+def abandon(tx: Transaction, run: str, reason: str, producer: str | None = None, rank: int | None = None) -> None:
+    """Give up on what trainers (of `rank`, if given) took and never finished, that of `producer` excepted."""
     for command in commands.under_way(tx.connection, run):
-        if command["producer"] != producer:
+        if command["producer"] != producer and rank in (None, command["rank"]):
             _change(tx, command, {"state": "unknown", "reason": reason}, origin="server", role="server")
 
 
 def _change(tx: Transaction, command: dict[str, Any], columns: dict[str, Any], *, origin: str, role: str) -> None:
     commands.update(tx.connection, command["id"], **columns)
-    tx.changes[command["run"]].commands.append(command | columns)
+    whole = commands.get_whole(tx.connection, command["id"])
+    assert whole is not None  # noqa: S101  # it was changed in the line above
+    tx.changes[command["run"]].commands.append(whole)
     journal.audit(
         tx.connection,
         tx.now,

@@ -59,7 +59,9 @@ class Story:
 
 
 def nonfinite(story: Story, event: wire.NonFinite) -> None:
-    """A layer's signal went bad."""
+    """A layer's signal went bad; not one that is replaced by rank 0's at the next forward."""
+    if event.passing:
+        return
     case = story.current
     running = case and (case.healed is None or event.step <= case.healed)  # also what was seen late
     if case and running and (lasting(event) or event.step - case.since <= REACH):

@@ -21,7 +21,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     were `kind` (nan, inf, negative, or unknown where only its consequences were seen). `precision` is that of the layer
     a replay named, else fp16 where that is known. `headroom` is the least seen before the break. `healed_step` is where
     it was repaired. `origin` is what broke first, as a replay of the batch found it (module, weights, input, loss, ...;
-    None where none told), `origin_layer` the layer it named."""
+    None where none told), `origin_layer` the layer it named. `rank` is the rank that tells it, the first of them where
+    all saw the same."""
 
     first_bad_step: int
     first_bad_layer: str | None
@@ -38,3 +39,4 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     origin: str | None = None
     origin_layer: str | None = None
     healed_step: int | None = None
+    rank: int = 0

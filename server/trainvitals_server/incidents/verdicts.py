@@ -27,14 +27,16 @@ def verdict(
     nonfinite_layers: Sequence[str],
     alerts: Sequence[Alert],
     last_step: int | None,
+    rank_failure: str = "",
 ) -> Verdict:
     """The worst that is true now. `nonfinite_layers` are those that are so now, in forward order; `last_step` is None
-    before the first frame. Acknowledged alerts are somebody's business already and say nothing here; nor do alerts of a
-    run that is over and ended well, since nothing can clear them any more."""
+    before the first frame; `rank_failure` says which of the other ranks failed, if any. Acknowledged alerts are
+    somebody's business already and say nothing here; nor do alerts of a run that is over and ended well, since nothing
+    can clear them any more."""
     firing = [alert for alert in alerts if alert.status in ("firing", "regressed")]
     return (
         broken(incidents, nonfinite_layers)
-        or ended(state, last_step)
+        or ended(state, last_step, rank_failure)
         or (recovered(incidents) if state in OVER else None)
         or alarmed(firing, "critical")
         or silent(state, last_step)
@@ -57,10 +59,10 @@ def broken(incidents: Sequence[Incident], layers: Sequence[str]) -> Verdict | No
     return Verdict("critical", f"CRITICAL: model broken{since}{first}; {current.chain[-1].text}")
 
 
-def ended(state: str, last_step: int | None) -> Verdict | None:
-    """The run failed."""
+def ended(state: str, last_step: int | None, rank_failure: str = "") -> Verdict | None:
+    """The run failed, or one of its ranks did, which the others wait for."""
     if state != "failed":
-        return None
+        return Verdict("critical", f"CRITICAL: {rank_failure}") if rank_failure else None
     when = "before its first step" if last_step is None else f"at step {last_step:,}"
     return Verdict("critical", f"CRITICAL: the run failed {when}")
 

@@ -7,16 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals import wire
-from trainvitals_server.alerts import Alert, advance, supersede
 from trainvitals_server.changes import Frame
 from trainvitals_server.ingest.books import Books
+from trainvitals_server.ingest.joining import has_shards
+from trainvitals_server.ingest.judging import judge_block
 from trainvitals_server.ingest.transaction import Transaction
-from trainvitals_server.rules import Block, Finding, judge
-from trainvitals_server.runs import transitions
-from trainvitals_server.store import alerts, events, rule_states, runs, series
+from trainvitals_server.rules import Block
 from trainvitals_server.store import frames as frame_rows
-
-MAX_LAYERS = 200  # with open alerts of one rule
+from trainvitals_server.store import runs, series
 
 
 @dataclass
@@ -25,6 +23,7 @@ class Gathering:
 
     producer: runs.Producer
     shown: bool  # whether browsers see these frames: not those that a newer producer hides
+    sharded: bool = False  # whether any were parts of what all ranks add up to
     layout: series.Layout | None = None
     frames: list[wire.Frame] = field(default_factory=list)
     events: list[wire.Event] = field(default_factory=list)
@@ -39,10 +38,11 @@ class Gathering:
             self._store(tx, books, self.layout, stretch)
         columns = tuple(cast(list[wire.Series], self.layout.declared)) if self.layout else ()
         block = Block(columns=columns, events=tuple(self.events), **stretch._asdict())
-        _judge(tx, books, self.producer, block, newest=self.shown)
+        judge_block(tx, books, self.producer, block, newest=self.shown)
         self.layout, self.frames, self.events = None, [], []
 
     def _store(self, tx: Transaction, books: Books, layout: series.Layout, stretch: frame_rows.Stretch) -> None:
+        self.sharded |= has_shards(layout)
         frame_rows.add(tx.connection, layout.id, stretch)
         books.sheet(tx.connection, self.producer.id).steps[layout.id] = int(stretch.steps[-1])
         first, last = self.frames[0], self.frames[-1]
@@ -71,51 +71,6 @@ def _bits(bitmap: bytes | None, width: int) -> NDArray[np.bool_]:
     if bitmap is None:
         return np.ones(width, np.bool_)
     return np.unpackbits(np.frombuffer(bitmap, np.uint8), count=width, bitorder="little").astype(np.bool_)
-
-
-def _judge(tx: Transaction, books: Books, producer: runs.Producer, block: Block, *, newest: bool) -> None:
-    """Let the rules see a block; store what they remember, what they found, and which of them failed."""
-    sheet = books.sheet(tx.connection, producer.id)
-    states, findings, faults = judge(sheet.rules, block)
-    rule_states.save(tx.connection, producer.id, sheet.rules, states)
-    sheet.rules = states
-    for finding in findings:
-        before = alerts.get(tx.connection, producer.run, finding.rule, finding.layer, producer.rank)
-        after = _follow(before, finding, producer, tx.now, newest=newest)
-        if after is not None and after != before and (before is not None or _room(tx, after)):
-            tx.changes[producer.run].alerts.append(alerts.save(tx.connection, after))
-    step = int(block.steps[-1]) if len(block.steps) else block.events[-1].step
-    for rule, error in faults:
-        fault = wire.ProbeFault(step=step, time=tx.now, probe=f"rule {rule}", error=error, disabled=True)
-        transitions.record_event(tx, producer, fault, seq=events.SERVER)
-
-
-def _room(tx: Transaction, alert: Alert) -> bool:
-    """Whether one more layer may alert. Where hundreds already do, another says nothing new: the run's verdict and its
-    list of non-finite layers name it all the same."""
-    return alerts.count_open(tx.connection, alert.run, alert.rank, alert.rule) < MAX_LAYERS
-
-
-def _follow(
-    before: Alert | None, finding: Finding, producer: runs.Producer, now: float, *, newest: bool
-) -> Alert | None:
-    """The alert after a finding. What an older process still tells of its past is kept, but it opens nothing, since
-    nobody is left who could clear it, and closes nothing that is the newer one's."""
-    if newest:
-        return advance(before, finding, producer.run, now, producer.rank)
-    if before is not None and before.status != "resolved":
-        return before
-    after = advance(before, finding, producer.run, now, producer.rank)
-    return supersede(after, finding.text, now) if after is not None else None
-
-
-def close_alerts(tx: Transaction, producer: runs.Producer) -> None:
-    """Resolve what is open about a rank whose process has been followed by `producer`: the rules of the new one begin
-    anew, and would never clear what they have not seen. A fresh break makes these alerts regress."""
-    for alert in alerts.find_open(tx.connection, producer.run, producer.rank):
-        text = f"Over, because another process resumed the run. Before: {alert.text}"
-        after = supersede(alert, text, tx.now)
-        tx.changes[producer.run].alerts.append(alerts.save(tx.connection, after))
 
 
 def check_frame(record: wire.Frame, layout: series.Layout, last_step: int) -> None:

@@ -2,6 +2,7 @@
 what the rules remember. Everything here can be forgotten at any time and is then read again."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from trainvitals_server.store import frames, rule_states, series
 from trainvitals_server.store.transactions import Connection
@@ -23,6 +24,7 @@ class Books:
 
     def __init__(self) -> None:
         self._sheets: dict[int, Sheet] = {}
+        self.sums: dict[tuple[str, str], Any] = {}  # by run and launch: what joining.py adds up
 
     def sheet(self, connection: Connection, producer: int) -> Sheet:
         """The producer's sheet, opened if need be."""
@@ -53,3 +55,4 @@ class Books:
     def forget(self) -> None:
         """Start afresh, because something was rolled back."""
         self._sheets.clear()
+        self.sums.clear()

@@ -11,9 +11,11 @@ import msgspec
 from trainvitals import wire
 from trainvitals_server.commands import progress
 from trainvitals_server.ingest import declaring
-from trainvitals_server.ingest.blocks import Gathering, check_frame, close_alerts
+from trainvitals_server.ingest.blocks import Gathering, check_frame
 from trainvitals_server.ingest.books import Books
 from trainvitals_server.ingest.freeform import check_free
+from trainvitals_server.ingest.joining import join_shards
+from trainvitals_server.ingest.judging import close_alerts
 from trainvitals_server.ingest.session import Outcome
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.runs import transitions
@@ -46,12 +48,11 @@ def _lead(tx: Transaction, producer: runs.Producer, *, new: bool) -> None:
     """A rank's newest process says hello; a new one takes over from those before it."""
     if new:
         close_alerts(tx, producer)
-    if producer.rank != 0:
-        return
-    transitions.signal(tx, producer.run, "entered" if new else "contact")
+    if producer.rank == 0:
+        transitions.signal(tx, producer.run, "entered" if new else "contact")
     if new:
         reason = "another process resumed the run, and the one before did not say how this ended"
-        progress.abandon(tx, producer.run, reason, producer.producer)
+        progress.abandon(tx, producer.run, reason, producer.producer, producer.rank)
 
 
 def take(tx: Transaction, books: Books, who: runs.Producer, batch: wire.Batch) -> Outcome:
@@ -103,6 +104,8 @@ class Intake:
     def finish(self) -> None:
         """Store what is still gathered."""
         self._gathering.flush(self._tx, self._books)
+        if self._gathering.sharded:
+            join_shards(self._tx, self._books, self._producer)
         if self._newest and self._producer.rank == 0 and self._tx.changes[self._producer.run].stored:
             transitions.signal(self._tx, self._producer.run, "frames")
 
@@ -144,8 +147,10 @@ class Intake:
 
     def _lifecycle(self, record: wire.Lifecycle) -> None:
         self._event(record)
+        reason = record.error or record.reason
+        if record.state in ("finished", "failed"):
+            runs.note_end(self._tx.connection, self._producer.id, record.state, reason)
         if self._newest and self._producer.rank == 0:
-            reason = record.error or record.reason
             transitions.signal(self._tx, self._producer.run, record.state, reason)
 
     def _command(self, record: wire.CommandUpdate) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from trainvitals import wire
-from trainvitals_server.incidents import Incident, build
+from trainvitals_server.incidents import Incident, build_ranks
 from trainvitals_server.store import events, history
 from trainvitals_server.store.transactions import Connection
 
@@ -22,17 +22,22 @@ class Story:
 
     newest: int = 0  # id of the newest event
     events: list[wire.Event] = field(default_factory=list)
-    tellers: list[str] = field(default_factory=list)  # the producer of each event
+    tellers: list[tuple[int, str]] = field(default_factory=list)  # the rank and producer of each event
     incidents: list[Incident] = field(default_factory=list)
     sanitizations: int = 0
     told: tuple[int, Mapping[str, int]] | None = (
         None  # how many events, and which endings, the incidents were built from
     )
 
-    def until(self, step: int, endings: Mapping[str, int]) -> list[wire.Event]:
-        """The events at or before a step, of each producer up to where its part of the run ends."""
+    def of_rank(self, rank: int) -> list[wire.Event]:
+        """What one rank tells."""
         told = zip(self.events, self.tellers, strict=False)  # another thread may be adding to one of them
-        return [one for one, by in told if one.step <= step and events.counts(by, one.step, endings)]
+        return [one for one, by in told if by[0] == rank]
+
+    def until(self, step: int, endings: Mapping[str, int]) -> list[tuple[int, wire.Event]]:
+        """Rank and event at or before a step, of each producer up to where its part of the run ends."""
+        told = zip(self.events, self.tellers, strict=False)
+        return [(by[0], one) for one, by in told if one.step <= step and events.counts(by[1], one.step, endings)]
 
 
 class Stories:
@@ -61,10 +66,10 @@ class Stories:
     def _read(connection: Connection, run: str, story: Story) -> bool:
         """Take in one page of newer events; whether there may be more."""
         rows = events.find(connection, run, after=story.newest, limit=PAGE)
-        told = [(row.record, row.producer) for row in rows if isinstance(row.record, wire.Event)]
+        told = [(row.record, (row.rank, row.producer)) for row in rows if isinstance(row.record, wire.Event)]
         fresh = [event for event, _ in told]
         story.events = story.events + fresh  # a new list: another thread may be reading the old one
-        story.tellers = story.tellers + [producer for _, producer in told]
+        story.tellers = story.tellers + [by for _, by in told]
         story.sanitizations += sum(isinstance(event, wire.Sanitized) for event in fresh)
         story.newest = rows[-1].id if rows else story.newest
         return len(rows) == PAGE
@@ -72,11 +77,11 @@ class Stories:
 
 def incidents(story: Story, endings: Mapping[str, int]) -> list[Incident]:
     """Every incident of a run. One that broke steps which a newer process has done over is not open any more."""
-    found = list(build(story.events))
+    found = build_ranks([(by[0], event) for event, by in zip(story.events, story.tellers, strict=True)])
     if not endings or not any(one.open for one in found):
         return found
     told = zip(story.events, story.tellers, strict=True)
-    standing = build([event for event, by in told if events.counts(by, event.step, endings)])
+    standing = build_ranks([(by[0], event) for event, by in told if events.counts(by[1], event.step, endings)])
     if any(one.open for one in standing):
         return found
     return [msgspec.structs.replace(one, open=False) for one in found]

@@ -8,6 +8,7 @@ from trainvitals_server.changes import Changes
 from trainvitals_server.clock import iso
 from trainvitals_server.incidents import verdict
 from trainvitals_server.runs.pulse import Pulse
+from trainvitals_server.runs.ranks import describe, failure
 from trainvitals_server.runs.severity import spans, sparkline
 from trainvitals_server.runs.story import Stories
 from trainvitals_server.store import alerts, history, runs, series
@@ -81,8 +82,12 @@ class Summaries:
             "allow": unpack(row["allow"]),
             "auto_sanitize": row["auto_sanitize"],
             **self._progress(connection, run),
-            **self._health(connection, run, row["state"]),
+            **self._health(connection, run, row["state"], ranks := self._ranks(connection, run)),
+            "ranks": ranks,
         }
+
+    def _ranks(self, connection: Connection, run: str) -> Object:
+        return describe(runs.newest_rows(connection, run), self._pulse.connected_producers())
 
     def _progress(self, connection: Connection, run: str) -> Object:
         newest = runs.newest_with_frames(connection, run)
@@ -94,13 +99,20 @@ class Summaries:
             "steps_per_s": speed if speed is not None else _mean_speed(newest),
         }
 
-    def _health(self, connection: Connection, run: str, state: str) -> Object:
+    def _health(self, connection: Connection, run: str, state: str, ranks: Object) -> Object:
         story = self._stories.of(connection, run)
         found = alerts.find(connection, run)
         now = history.read_moment(connection, history.Question(run))
         bad = history.nonfinite_layers(series.list_all(connection, run), now.values)
         incidents = story.incidents
-        said = verdict(state=state, incidents=incidents, nonfinite_layers=bad, alerts=found, last_step=now.step)
+        said = verdict(
+            state=state,
+            incidents=incidents,
+            nonfinite_layers=bad,
+            alerts=found,
+            last_step=now.step,
+            rank_failure=failure(ranks),
+        )
         first = next(iter(incidents), None)
         parts = runs.segments(connection, run, 0, None)
         low, high = (parts[0].low, max(part.high for part in parts)) if parts else (0, -1)

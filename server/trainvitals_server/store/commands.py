@@ -1,4 +1,5 @@
-"""Commands: rows of requests to trainers."""
+"""Commands: rows of requests to trainers. One that addresses several ranks is the row for rank 0, which is what is told
+of it, and a row for each other rank, its parts: each has an outcome of its own."""
 
 import sqlite3
 from typing import Any
@@ -25,14 +26,33 @@ def get(connection: sqlite3.Connection, identity: str) -> dict[str, Any] | None:
     return next(_rows(connection.execute("SELECT * FROM commands WHERE id = ?", (identity,))), None)
 
 
+def get_whole(connection: sqlite3.Connection, identity: str) -> dict[str, Any] | None:
+    """A command with its `parts`, by its id or that of one of them."""
+    command = get(connection, identity)
+    if command is not None and command["whole"] is not None:
+        command = get(connection, command["whole"])
+    return None if command is None else command | {"parts": parts(connection, command["id"])}
+
+
+def parts(connection: sqlite3.Connection, whole: str) -> list[dict[str, Any]]:
+    """What a command asks of ranks other than 0, by rank."""
+    return list(_rows(connection.execute("SELECT * FROM commands WHERE whole = ? ORDER BY rank", (whole,))))
+
+
 def get_by_key(connection: sqlite3.Connection, run: str, key: str) -> dict[str, Any] | None:
-    """A run's command by its idempotency key."""
-    return next(_rows(connection.execute("SELECT * FROM commands WHERE run = ? AND key = ?", (run, key))), None)
+    """A run's command by its idempotency key, with its parts."""
+    row = connection.execute("SELECT id FROM commands WHERE run = ? AND key = ?", (run, key)).fetchone()
+    return None if row is None else get_whole(connection, row[0])
 
 
 def find(connection: sqlite3.Connection, run: str) -> list[dict[str, Any]]:
-    """A run's commands, oldest first."""
-    return list(_rows(connection.execute("SELECT * FROM commands WHERE run = ? ORDER BY requested, rowid", (run,))))
+    """A run's commands with their parts, oldest first."""
+    rows = list(_rows(connection.execute("SELECT * FROM commands WHERE run = ? ORDER BY requested, rowid", (run,))))
+    found = {row["id"]: row | {"parts": []} for row in rows if row["whole"] is None}
+    for row in sorted(rows, key=lambda row: row["rank"]):
+        if row["whole"] in found:
+            found[row["whole"]]["parts"].append(row)
+    return list(found.values())
 
 
 def waiting(connection: sqlite3.Connection, run: str, producer: str, now: float) -> list[dict[str, Any]]:
@@ -48,7 +68,7 @@ def overdue(connection: sqlite3.Connection, now: float) -> list[dict[str, Any]]:
 
 
 def under_way(connection: sqlite3.Connection, run: str) -> list[dict[str, Any]]:
-    """A run's commands that a trainer took and has not finished, oldest first."""
+    """A run's commands and parts that a trainer took and has not finished, oldest first."""
     sql = "SELECT * FROM commands WHERE run = ? AND state IN ('delivered', 'applied') ORDER BY requested, rowid"
     return list(_rows(connection.execute(sql, (run,))))
 

@@ -21,6 +21,8 @@ class Producer(NamedTuple):
     last_step: int | None
     first_time: float | None
     last_time: float | None
+    world_size: int
+    launch: str
 
 
 class Segment(NamedTuple):
@@ -31,7 +33,10 @@ class Segment(NamedTuple):
     high: int
 
 
-PRODUCER = "SELECT id, run, producer, rank, committed, first_step, last_step, first_time, last_time FROM producers"
+PRODUCER = (
+    "SELECT id, run, producer, rank, committed, first_step, last_step, first_time, last_time, world_size, launch"
+    " FROM producers"
+)
 
 
 def enter(connection: sqlite3.Connection, who: wire.Identity, now: float) -> tuple[Producer, bool]:
@@ -55,6 +60,7 @@ def enter(connection: sqlite3.Connection, who: wire.Identity, now: float) -> tup
         return known, False
     row = {"run": who.run, "producer": who.producer, "rank": who.rank, "world_size": who.world_size}
     row |= {"host": who.host, "pid": who.pid, "started": who.started, "allow": pack(who.allow)}
+    row |= {"launch": who.launch, "follows": who.follows}
     db.table("producers").insert(row)
     made = find_producer(connection, who.run, who.producer)
     assert made is not None  # noqa: S101  # inserted two lines above
@@ -106,6 +112,12 @@ def newest_with_frames(connection: sqlite3.Connection, run: str, rank: int = 0) 
     return Producer(*row) if row else None
 
 
+def of_launch(connection: sqlite3.Connection, run: str, launch: str) -> list[Producer]:
+    """The producers that step together, one of each rank that has come, by rank."""
+    rows = connection.execute(f"{PRODUCER} WHERE run = ? AND launch = ? ORDER BY rank, id", (run, launch))
+    return [Producer(*row) for row in rows]
+
+
 def producer_rows(connection: sqlite3.Connection, run: str) -> list[sqlite3.Row]:
     """Every producer of a run, in the order they started."""
     return connection.execute("SELECT * FROM producers WHERE run = ? ORDER BY started, id", (run,)).fetchall()
@@ -134,6 +146,17 @@ def extend(
         " frames = frames + ?5 WHERE id = ?6",
         (*steps, *times, n, producer),
     )
+
+
+def note_end(connection: sqlite3.Connection, producer: int, state: str, reason: str) -> None:
+    """What a producer says of its end."""
+    connection.execute("UPDATE producers SET state = ?, reason = ? WHERE id = ?", (state, reason, producer))
+
+
+def newest_rows(connection: sqlite3.Connection, run: str) -> list[sqlite3.Row]:
+    """The newest producer of each rank, by rank."""
+    rows = {row["rank"]: row for row in producer_rows(connection, run)}
+    return [rows[rank] for rank in sorted(rows)]
 
 
 def segments(connection: sqlite3.Connection, run: str, rank: int, producer: str | None) -> list[Segment]:

@@ -1,6 +1,7 @@
 """The tables, as commented DDL, and the history of their changes.
 
 History
+- `second`: which producers step together, and how each ended; a command has parts, one for each rank it addresses.
 - `first`: runs, producers, series, layouts, frames, events, rule states, alerts, commands, audit, quarantine, sessions.
 """
 
@@ -186,10 +187,29 @@ FIRST = (
 )
 
 
+SECOND = (
+    "ALTER TABLE producers ADD COLUMN launch TEXT NOT NULL DEFAULT ''",  # the same for ranks that step together
+    # its statistics are copies of rank 0's, which repairs them
+    "ALTER TABLE producers ADD COLUMN follows INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE producers ADD COLUMN state TEXT NOT NULL DEFAULT ''",  # how it said that it ended
+    "ALTER TABLE producers ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE commands ADD COLUMN whole TEXT",  # the command for rank 0 of which this is another rank's part
+    "ALTER TABLE commands ADD COLUMN rank INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX commands_parts ON commands (whole) WHERE whole IS NOT NULL",
+)
+
+
 @MIGRATIONS()
 def first(db: Database) -> None:
     """The tables of the first version."""
     for statement in FIRST:
+        db.execute(statement)
+
+
+@MIGRATIONS()
+def second(db: Database) -> None:
+    """Several ranks of one run."""
+    for statement in SECOND:
         db.execute(statement)
 
 
