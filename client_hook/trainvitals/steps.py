@@ -25,6 +25,7 @@ from trainvitals.layers import is_compiled, unwrap
 from trainvitals.probes.guard import Guard
 from trainvitals.probes.scaler import found_inf
 from trainvitals.record.observation import Observation
+from trainvitals.release import Release
 from trainvitals.sampling import Sampling
 from trainvitals.training import Training
 from trainvitals.vitals import Vitals
@@ -65,8 +66,7 @@ class Steps:
         self._backward_seen = False
         self._stepped: set[int] = set()  # the optimizers that stepped since the last backward
         self._awaited = {id(o) for o in self._optimizers.values()}  # those that stepped since their last one
-        self._owners: dict[str, set[int]] = {}  # by model: the optimizers that own parameters of it
-        self._unreleased: dict[str, set[int]] = {}  # by model: its optimizers whose steps are still awaited
+        self._release = Release(self._models, self._optimizers)
         self._used: set[int] = set()  # those whose step came after the clock's, in the step that is open
         self._leading: set[int] = set()  # those whose step comes before the clock's, as the first iteration showed
         self._skip_seen = False  # within the explicit step under way
@@ -88,7 +88,7 @@ class Steps:
 
     def _attach_probes(self) -> None:
         """At the beginning, and whenever the layers are others than before."""
-        self._find_owners()
+        self._release.look()
         self._vitals.signs.gradients.attach(self._on_backward_end)
         self._vitals.signs.learn_order()
         self._arm()
@@ -102,11 +102,6 @@ class Steps:
     def _renew(self) -> None:
         if self._vitals.renew(self.step):
             self._attach_probes()
-
-    def _find_owners(self) -> None:
-        optimizers = self._optimizers.values()
-        self._owners = {name: {id(o) for o in optimizers if _owns(o, m)} for name, m in self._models.items()}
-        self._unreleased.clear()
 
     def detach(self) -> None:
         """Remove every hook."""
@@ -146,7 +141,7 @@ class Steps:
             if self._explicit:
                 self._skip_seen = True
             elif self._clock is not None:
-                self._released(self._clock)  # it is no safe point any more, but it was its turn
+                self._release.turn(self._clock)  # it is no safe point any more, but it was its turn
                 self._finish(skipped=True)
 
     def on_forward(self, module: nn.Module, args: tuple[Any, ...], place: int) -> None:
@@ -192,19 +187,7 @@ class Steps:
             return
         self._guard.run("step", lambda: self._optimizer_stepped(optimizer), None)
         if not self._explicit:
-            self._guard.run("repair", lambda: self._safe_point(self._released(optimizer)), None)
-
-    def _released(self, optimizer: torch.optim.Optimizer) -> set[str]:
-        """The models all of whose optimizers have now stepped: nobody's backward still needs their buffers."""
-        safe = set()
-        for name, owners in self._owners.items():
-            if id(optimizer) in owners:
-                waiting = self._unreleased.setdefault(name, set(owners))
-                waiting.discard(id(optimizer))
-                if not waiting:
-                    del self._unreleased[name]
-                    safe.add(name)
-        return safe
+            self._guard.run("repair", lambda: self._safe_point(self._release.turn(optimizer)), None)
 
     def _optimizer_stepped(self, optimizer: torch.optim.Optimizer) -> None:
         if id(optimizer) in self._awaited:
@@ -234,7 +217,7 @@ class Steps:
         for optimizer in self._optimizers.values():
             if optimizer is not self._clock and id(optimizer) in skipped:
                 self._stepped.add(id(optimizer))  # it has had its turn
-                self._released(optimizer)
+                self._release.turn(optimizer)
                 self._gradients_used(optimizer)
 
     def _note_found_inf(self, optimizer: torch.optim.Optimizer) -> None:
@@ -338,8 +321,3 @@ class Steps:
         due = step > 0 and step // self._health_every != self._last_number // self._health_every
         self._last_number = step
         return due
-
-
-def _owns(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    return any(id(p) in held for p in model.parameters())
