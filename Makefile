@@ -26,8 +26,8 @@ format: $(VENV)/dev.ok
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/dev.ok
-	$(BIN)/python benchmarks/hook.py
+bench: $(VENV)/bench.ok  ## what watching costs, beside the peers: into docs/cost.md; and the other benchmarks
+	$(BIN)/python benchmarks/hook.py --cuda --write docs/cost.md
 	$(BIN)/python examples/wavessm/three_ways.py
 	$(BIN)/python benchmarks/diagnose.py
 	$(BIN)/python benchmarks/repair.py
@@ -52,6 +52,11 @@ $(VENV)/dev.ok: $(VENV)/python.ok pyproject.toml constraints.txt
 	@echo 'installing trainvitals with what development needs (torch is about 200 MB) ...'
 	$(PIP) $(QUIET) -e '.[dev]'
 	@touch $@ $(VENV)/demo.ok
+
+$(VENV)/bench.ok: $(VENV)/python.ok pyproject.toml constraints.txt
+	@echo 'installing trainvitals with the peers it is measured beside ...'
+	$(PIP) $(QUIET) -e '.[bench]'
+	@touch $@ $(VENV)/dev.ok $(VENV)/demo.ok
 
 web/node_modules/.ok: web/package.json
 	npm install --prefix web --no-package-lock --no-audit --no-fund --loglevel=error

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from trainvitals import wire
 from trainvitals.following import Following
 from trainvitals.origin.inquiry import Inquiry
+from trainvitals.probes.guard import Guard
 from trainvitals.record.findings import Context, GradientFindings, ResultFindings, StatisticsFindings, health_check
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit
@@ -26,15 +27,18 @@ class Examiner:
     """Examines the observations of `signs`. `on_statistics` is told of each examined step and the layers corrupt in
     it, but for those that `following` says are another rank's."""
 
-    def __init__(self, signs: Signs, emit: Emit, inquiry: Inquiry, following: Following) -> None:
+    def __init__(self, signs: Signs, emit: Emit, inquiry: Inquiry, guard: Guard, following: Following) -> None:
         self._signs = signs
+        self._guard = guard
         self._inquiry = inquiry
         self._following = following
         self._emit = emit
+        self.broke = False  # whether something broke in the step examined last
         self.on_statistics: Watcher = lambda seen, bad: None
         self.headroom_seen: dict[str, float] = {}
         self.first = ""  # what broke first in the step examined last, in a few words
         self.nan_grad_steps = 0  # examined steps in which a gradient was not finite
+        self._nan_grad_step: int | None = None  # the last of them
         self._gradients = GradientFindings([name for name, _ in signs.parameters], signs.gradients.columns)
         self._statistics = [
             StatisticsFindings([n.name for n in probe.norms], probe.channels, probe.columns)
@@ -48,39 +52,55 @@ class Examiner:
         return set().union(*(findings.bad for findings in self._statistics))
 
     def examine(self, seen: Observation) -> None:
-        """A step's gradients and statistics have arrived."""
-        self._note_headroom(seen)
+        """A step's gradients and statistics have arrived. What fails in one of them leaves the others as they are."""
+        run = self._guard.run
+        none: list[wire.NonFinite] = []
+        run("headroom findings", lambda: self._note_headroom(seen), None)
         context = self._context(seen)
-        columns = self._signs.gradients.columns
-        norms = seen.values[columns][seen.present[columns]]
-        gradients: list[wire.NonFinite] = []
-        if norms.size:
-            total = _total(norms, squared=self._signs.sharded)
-            seen.put(self._signs.progress.total, total)
-            if not math.isfinite(total):  # squares of float32 do not overflow float64: some norm is not finite
-                gradients = self._gradients.examine(seen, context)
-                self._tell_of_gradients(gradients, seen.step, norms, context.skipped)
-        broken = [event for findings in self._statistics for event in findings.examine(seen, context)]
-        self.first = self._inquiry.find(seen, [*gradients, *broken])
+        gradients = run("gradient findings", lambda: self._examine_gradients(seen, context), none)
+        broken = run("statistics findings", lambda: self._examine_statistics(seen, context), none)
+        self.first = run(self._inquiry.name, lambda: self._inquiry.find(seen, [*gradients, *broken]), "")
         followed = self._followed() if broken else set()
         for event in broken:
             self._emit(msgspec.structs.replace(event, passing=event.layer in followed))
-        for findings, (_, snapshots) in zip(self._statistics, self._signs.statistics, strict=True):
-            snapshots.judge(seen.step, not findings.bad)
-        self.on_statistics(seen, self.corrupt - self._followed())
+        run("snapshots", lambda: self._judge_snapshots(seen), None)
+        run("notes", lambda: self.on_statistics(seen, self.corrupt - self._followed()), None)
 
     def conclude(self, seen: Observation) -> None:
-        """Its loss and output are known too."""
-        events = self._results.examine(seen, self._context(seen))
+        """Its loss and output are known too, and the gradients of optimizers that came after it was read."""
+        context = self._context(seen)
+        run = self._guard.run
+        events: list[wire.NonFinite] = []
+        if seen.late:
+            events += run("gradient findings", lambda: self._examine_gradients(seen, context), events[:0])
+        events += run("result findings", lambda: self._examine_results(seen, context), events[:0])
+        run(self._inquiry.name, lambda: self._inquire(seen, events), None)
+
+    def examine_weights(self, seen: Observation) -> None:
+        """The slow layout has arrived: the periodic health check."""
+        self._guard.run("weight findings", lambda: self._check_health(seen), None)
+
+    def _examine_statistics(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
+        return [event for findings in self._statistics for event in findings.examine(seen, context)]
+
+    def _judge_snapshots(self, seen: Observation) -> None:
+        """After the inquiry, which replays the step with the statistics judged last."""
+        for findings, (_, snapshots) in zip(self._statistics, self._signs.statistics, strict=True):
+            snapshots.judge(seen.step, not findings.bad)
+
+    def _examine_results(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
+        events = self._results.examine(seen, context)
         for event in events:
             log.warning("[NaN %s] iter %d: %s", event.signal.upper(), event.step, event.kind)
             self._emit(event)
+        return events
+
+    def _inquire(self, seen: Observation, events: list[wire.NonFinite]) -> None:
         self._inquiry.find(seen, events)
         loss = self._signs.progress.loss
         self._inquiry.conclude(seen, float(seen.values[loss]) if seen.present[loss] else None)
 
-    def examine_weights(self, seen: Observation) -> None:
-        """The slow layout has arrived: the periodic health check."""
+    def _check_health(self, seen: Observation) -> None:
         weights = self._signs.weights
         pairs = zip(weights.weight_columns, weights.moment_columns, strict=True)
         wrong = [
@@ -102,6 +122,22 @@ class Examiner:
         skipped = scaler.active and bool(seen.values[scaler.skipped_column] > 0)
         return Context(skipped, self.headroom_seen, self._signs.places())
 
+    def _examine_gradients(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
+        """Put down the total norm, before and after clipping; the events of the norms that are not finite."""
+        columns = self._signs.gradients.columns
+        present = seen.present[columns]
+        if not present.any():
+            return []
+        norms = seen.values[columns]  # 0 where absent
+        total = _total(norms, squared=self._signs.sharded)
+        seen.put(self._signs.progress.total, total)
+        self._signs.clipping.conclude(seen, norms)
+        if math.isfinite(total):  # squares of float32 do not overflow float64: no norm is not finite
+            return []
+        events = self._gradients.examine(seen, context)
+        self._tell_of_gradients(events, seen.step, norms[present], context.skipped)
+        return events
+
     def _note_headroom(self, seen: Observation) -> None:
         headroom = self._signs.headroom
         rooms = {}
@@ -117,7 +153,9 @@ class Examiner:
     ) -> None:
         """Count a step in which some gradient is not finite; say so where that is news."""
         broken = int(np.count_nonzero(~np.isfinite(norms)))
-        self.nan_grad_steps += 1
+        if broken and step != self._nan_grad_step:
+            self._nan_grad_step = step
+            self.nan_grad_steps += 1
         if events:
             log.warning(
                 "[NaN GRAD] iter %d: %d of %d gradients not finite, first %s%s (%d such steps so far)",

@@ -275,6 +275,8 @@ class Watch(AbstractContextManager["Watch"]):
 
     def _note(self, seen: Observation, corrupt: set[str]) -> None:
         self._keeper.note(seen, corrupt)
+        if corrupt or self._vitals.examiner.broke:
+            self._steps.note_break()
         self._producer.note(seen.step, corrupt)
 
     def _begin_validation(self, validation: Validation, evaluated: Evaluated) -> None:

@@ -12,10 +12,12 @@ from torch import nn
 from trainvitals import wire
 from trainvitals.layers import Models, Norm, is_compiled, is_selected, named_modules, named_norms, named_parameters
 from trainvitals.options import Options
+from trainvitals.probes.clipping import Clipping
 from trainvitals.probes.gradients import Gradients
 from trainvitals.probes.guard import Guard
 from trainvitals.probes.headroom import Headroom
 from trainvitals.probes.order import ForwardOrder
+from trainvitals.probes.owners import Owners
 from trainvitals.probes.progress import Progress
 from trainvitals.probes.scaler import Scaler
 from trainvitals.probes.shards import is_sharded
@@ -48,7 +50,9 @@ class Signs:
         total = wire.GRAD_NORM + wire.SHARD if self.sharded else wire.GRAD_NORM
         self.progress = Progress(training.optimizers, self.fast, total)
         self.scaler = Scaler(training.scaler, self.fast)
-        self.gradients = Gradients(self.parameters, self.fast, options.place.leads)
+        self.gradients = Gradients(self.parameters, self.fast, guard, options.place.leads)
+        self.owners = Owners(self.parameters, training.optimizers)
+        self.clipping = Clipping(self.parameters, self.owners.places(training.clock), self.fast)
         self.statistics = _statistics_by_device(self.norms, self.fast)
         self.headroom = Headroom(modules if self._wants_headroom(models) else [], self.fast, guard)
         self.slow = Columns(register)

@@ -7,14 +7,13 @@ the first `watch.step()` on, only that call ends a step.
 The observation of an implicit step stays open until the next step begins, so that a `watch.step(loss=...)` that follows
 the optimizer belongs to the same step.
 
-A model's buffers are changed only at its safe points: in `watch.step()`, or until that is called after the step of an
-optimizer that owns the model's parameters (that step has ended every graph that used them), and on entering validation
-or save. Anywhere else a backward may still need them (the version counter would raise).
+A model's buffers are changed only at its safe points: in `watch.step()`, or until that is called after a step of each
+optimizer that owns parameters of the model (those steps have ended every graph that used them), and on entering
+validation or save. Anywhere else a backward may still need them (the version counter would raise).
 """
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from trainvitals.layers import is_compiled, unwrap
 from trainvitals.probes.guard import Guard
 from trainvitals.probes.scaler import found_inf
 from trainvitals.record.observation import Observation
+from trainvitals.sampling import Sampling
 from trainvitals.training import Training
 from trainvitals.vitals import Vitals
 
@@ -50,35 +50,46 @@ class Steps:
         self.paused = False  # during validation
         self._models = training.models
         self._optimizers = training.optimizers
+        self._clock = training.clock
         self._vitals = vitals
         self._guard = guard
-        self._every = every
+        self._sampling = Sampling(every, lambda code, text: vitals.notify(self.last, code, text))
         self._health_every = health_every
         self._safe_point = safe_point
         self._last_number = start - 1 if start else 0
-        self._count = 0  # steps ended; the user's own numbers may have a stride
         self._explicit = False
         self._unclosed = False  # a step ended implicitly, and the next has not begun
         self._open: Observation | None = None  # its observation, where it was sampled
         self._backward_seen = False
-        self._stepped = False  # some optimizer stepped since the last backward
-        self._found_inf: torch.Tensor | None = None
+        self._stepped: set[int] = set()  # the optimizers that stepped since the last backward
+        self._awaited = {id(o) for o in self._optimizers.values()}  # those that stepped since their last one
+        self._owners: dict[str, set[int]] = {}  # by model: the optimizers that own parameters of it
+        self._unreleased: dict[str, set[int]] = {}  # by model: its optimizers whose steps are still awaited
+        self._leading: set[int] = set()  # those whose step comes before the clock's, as the first iteration showed
+        self._skip_seen = False  # within the explicit step under way
+        self._found_inf: torch.Tensor | None = None  # by fused optimizers; their steps are called all the same
         self._ended_at: float | None = None
         self._handles: list[RemovableHandle] = []
 
     def attach(self) -> None:
         """Hook the optimizers, a few parameters, and the forward of each eager model."""
-        for key, optimizer in self._optimizers.items():
-            owned = {name for name, model in self._models.items() if _owns(optimizer, model)}
-            hook = partial(self._on_optimizer_step, key, owned)
-            self._handles.append(optimizer.register_step_post_hook(hook))
+        for optimizer in self._optimizers.values():
+            self._handles.append(optimizer.register_step_post_hook(self._on_optimizer_step))
+        if self._clock is not None:
+            self._handles.append(self._clock.register_step_pre_hook(self._before_clock_step))
         for model in self._models.values():
             if not is_compiled(model):
                 self._handles.append(listen(self, unwrap(model)))
+        self._find_owners()
         self._vitals.signs.gradients.attach(self._on_backward_end)
         self._vitals.signs.learn_order()
         self._vitals.inquiry.attach()
-        self._vitals.arm(self._count)
+        self._arm()
+
+    def _find_owners(self) -> None:
+        optimizers = self._optimizers.values()
+        self._owners = {name: {id(o) for o in optimizers if _owns(o, m)} for name, m in self._models.items()}
+        self._unreleased.clear()
 
     def detach(self) -> None:
         """Remove every hook."""
@@ -87,6 +98,10 @@ class Steps:
         self._handles.clear()
         self._vitals.signs.detach()
         self._vitals.inquiry.close()
+
+    def note_break(self) -> None:
+        """Something broke: every step counts for a while."""
+        self._sampling.note_break()
 
     @property
     def last(self) -> int:
@@ -108,9 +123,14 @@ class Steps:
             self._vitals.advance()
 
     def notice_skip(self) -> None:
-        """End the step that the scaler skipped, where nothing else has told of it."""
-        if not self._explicit and self._is_skip():
-            self._finish(skipped=True)
+        """End the step that the scaler skipped, where nothing else has told of it. An explicit step only keeps that in
+        mind: other optimizers may still step in it."""
+        if self._is_skip():
+            if self._explicit:
+                self._skip_seen = True
+            elif self._clock is not None:
+                self._released(self._clock)  # it is no safe point any more, but it was its turn
+                self._finish(skipped=True)
 
     def on_forward(self, module: nn.Module, args: tuple[Any, ...], place: int) -> None:
         """The next step begins: what is open is whole."""
@@ -128,54 +148,101 @@ class Steps:
         """The clock's next step begins. With several optimizers what follows may belong to the others' part of the
         same step, so it stays open until the clock's next step ends."""
         if len(self._optimizers) > 1:
+            skipped = self._skipped_now()
             self.notice_skip()
+            self._notice_other_skips(skipped)
         else:
             self.settle()
 
     def _backward_ended(self) -> None:
         self._begin()  # where no forward hook could (compiled models)
-        self._backward_seen, self._stepped = True, False
+        self._backward_seen = True
+        self._stepped.clear()
+        self._awaited.clear()
         self._vitals.signs.scaler.mark()
-        if self._sampled():
+        if self._sampled() or (self._open is not None and len(self._optimizers) > 1):
             self._vitals.read_gradients()
 
-    def _on_optimizer_step(self, key: str, owned: set[str], optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        self._guard.run("step", lambda: self._optimizer_stepped(key, optimizer), None)
-        if not self._explicit:
-            self._guard.run("repair", lambda: self._safe_point(owned), None)
+    def _before_clock_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self._vitals.read_clipping(optimizer)
 
-    def _optimizer_stepped(self, key: str, optimizer: torch.optim.Optimizer) -> None:
-        if not self._backward_seen:
-            self._vitals.signs.gradients.ensure_anchored(self._on_backward_end)
-        self._stepped = True
-        self._vitals.freeze_gradients(optimizer)
-        if optimizer is not self._clock:
-            return
-        self._found_inf = found_inf(optimizer) if self._vitals.signs.scaler.active else None
+    def _on_optimizer_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self._guard.run("step", lambda: self._optimizer_stepped(optimizer), None)
         if not self._explicit:
+            self._guard.run("repair", lambda: self._safe_point(self._released(optimizer)), None)
+
+    def _released(self, optimizer: torch.optim.Optimizer) -> set[str]:
+        """The models all of whose optimizers have now stepped: nobody's backward still needs their buffers."""
+        safe = set()
+        for name, owners in self._owners.items():
+            if id(optimizer) in owners:
+                waiting = self._unreleased.setdefault(name, set(owners))
+                waiting.discard(id(optimizer))
+                if not waiting:
+                    del self._unreleased[name]
+                    safe.add(name)
+        return safe
+
+    def _optimizer_stepped(self, optimizer: torch.optim.Optimizer) -> None:
+        if id(optimizer) in self._awaited:
+            self._vitals.signs.gradients.ensure_anchored(self._on_backward_end)
+        self._awaited.add(id(optimizer))
+        self._stepped.add(id(optimizer))
+        self._gradients_used(optimizer)
+        if optimizer is self._clock:
+            self._vitals.read_clipping(optimizer)  # where a closure did the backward, it has come only now
+        if optimizer is self._clock or self._explicit:
+            self._note_found_inf(optimizer)
+        if optimizer is self._clock and not self._explicit:
             self._finish(skipped=False)
 
-    @property
-    def _clock(self) -> torch.optim.Optimizer | None:
-        return next(iter(self._optimizers.values()), None)
+    def _gradients_used(self, optimizer: torch.optim.Optimizer) -> None:
+        """By a step of their optimizer, or by one that the scaler skipped. Until `watch.step()` a step of another
+        optimizer belongs to the clock's step before it, unless it was the first to step in the first iteration."""
+        if optimizer is not self._clock and not self._sampling.count:
+            self._leading.add(id(optimizer))
+        if self._explicit or optimizer is self._clock or id(optimizer) in self._leading:
+            self._vitals.freeze_gradients(optimizer)
+        else:
+            self._vitals.add_gradients(self._open, optimizer)
+
+    def _notice_other_skips(self, skipped: set[int]) -> None:
+        for optimizer in self._optimizers.values():
+            if optimizer is not self._clock and id(optimizer) in skipped:
+                self._stepped.add(id(optimizer))  # it has had its turn
+                self._released(optimizer)
+                self._gradients_used(optimizer)
+
+    def _note_found_inf(self, optimizer: torch.optim.Optimizer) -> None:
+        found = found_inf(optimizer) if self._vitals.signs.scaler.active else None
+        if found is not None and self._found_inf is not None:
+            found = torch.maximum(found, self._found_inf.to(found.device, non_blocking=True))
+        self._found_inf = self._found_inf if found is None else found
+
+    def _skipped_now(self) -> set[int]:
+        """The optimizers (by id) whose step the scaler skipped since the last backward."""
+        if not self._backward_seen:
+            return set()
+        return self._vitals.signs.scaler.advanced() - self._stepped
 
     def _is_skip(self) -> bool:
-        """Whether the scaler went through a step that no optimizer saw. With several optimizers and no `watch.step()`
-        only what the scaler notes of the clock itself counts: an update may be another's."""
-        if not self._backward_seen or self._stepped or self._clock is None:
-            return False
-        one_of_many = self._clock if len(self._optimizers) > 1 and not self._explicit else None
-        return self._vitals.signs.scaler.advanced(one_of_many)
+        """Whether the scaler skipped a step. Until `watch.step()` only the clock's own count."""
+        counted = list(self._optimizers.values()) if self._explicit else [self._clock]
+        return not self._skipped_now().isdisjoint(map(id, counted))
 
     def _sampled(self) -> bool:
-        return self._count % self._every == 0
+        return self._sampling.due
+
+    def _arm(self) -> None:
+        if self._sampling.due:
+            self._vitals.arm(self._sampling.count)
 
     # --- ending a step --------------------------------------------------------------------------------------------
 
     def _end(self, step: int | None, loss: Any, output: Any, metrics: Mapping[str, Any]) -> None:
         if step is not None:
             self._renumber(step)
-        seen = self._open if self._unclosed else self._finish(skipped=self._is_skip())
+        seen = self._open if self._unclosed else self._finish(skipped=self._skip_seen or self._is_skip())
         self._explicit, self._unclosed, self._open = True, False, None
         if seen is not None:
             self._vitals.add_loss(seen, loss)
@@ -203,26 +270,27 @@ class Steps:
         step, self.step = self.step, self.step + 1
         due = self._health_due(step)
         seen = None
-        if self._sampled() or due:
-            fate = self._fate(skipped)
-            seen = self._vitals.read_step(step, fate, now - self._ended_at if self._ended_at else None)
+        took = now - self._ended_at if self._ended_at else None
+        if skipped or due or self._sampled():
+            seen = self._vitals.read_step(step, self._fate(skipped), took)
         self._vitals.forget_gradients()
         self._open, self._unclosed = seen, True
         if due:
             self._vitals.read_weights(step)
         self._ended_at, self._found_inf = now, None
-        self._backward_seen = self._stepped = False
-        self._count += 1
+        self._backward_seen = self._skip_seen = False
+        self._stepped.clear()
+        self._sampling.end(took)
         self._vitals.signs.scaler.mark()
         self._vitals.advance()
-        self._vitals.arm(self._count)
+        self._arm()
         return seen
 
     def _fate(self, skipped: bool) -> torch.Tensor | bool | None:
         """Whether the step was skipped, on the device where only it knows; None where nobody can say."""
         if not self._vitals.signs.scaler.active or self._clock is None:
             return None
-        return self._found_inf if self._found_inf is not None else skipped
+        return self._found_inf if self._found_inf is not None and not skipped else skipped
 
     def _health_due(self, step: int) -> bool:
         """At multiples of `health_every`, and where the user's numbers jump over one."""

@@ -19,3 +19,8 @@ class Training:
     scaler: torch.amp.GradScaler | None = None
     ema: nn.Module | None = None
     scheduler: Any = None
+
+    @property
+    def clock(self) -> torch.optim.Optimizer | None:
+        """The optimizer whose steps are the run's, until `watch.step()` is called: the first."""
+        return next(iter(self.optimizers.values()), None)

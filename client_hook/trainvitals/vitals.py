@@ -4,6 +4,7 @@ One vector per step goes to the host in one copy. What is read when is decided b
 values by `examining.py`; what is done about a finding by `repair/keeper.py`.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from trainvitals import wire
 from trainvitals.examining import Examiner
 from trainvitals.following import Following
 from trainvitals.layers import Norm
@@ -18,12 +20,14 @@ from trainvitals.nesting import floating_tensors
 from trainvitals.options import Options
 from trainvitals.origin.inquiry import Inquiry
 from trainvitals.probes.guard import Guard
+from trainvitals.probes.statistics import Statistics
 from trainvitals.record.columns import Register
 from trainvitals.record.metrics import Metrics, put_value
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit, Stream
 from trainvitals.record.summary import Summary
 from trainvitals.record.transfer import Part, Transfer
+from trainvitals.repair.snapshots import Snapshots
 from trainvitals.signs import Signs
 from trainvitals.training import Training
 
@@ -41,8 +45,8 @@ class Vitals:
         following: Following,
     ) -> None:
         self.following = following
-        self._optimizers = training.optimizers
         self._guard = guard
+        self._emit = emit
         self._transfer = Transfer()
         self._gradient_parts: list[Part] = []
         self._final_parts: list[Part] = []
@@ -50,7 +54,7 @@ class Vitals:
         register = Register()
         self.signs = Signs(training, options, guard, register)
         self.inquiry = Inquiry(training, self.signs, guard, emit, folder if options.keep_batches else None)
-        self.examiner = Examiner(self.signs, emit, self.inquiry, following)
+        self.examiner = Examiner(self.signs, emit, self.inquiry, guard, following)
         places = self.signs.places
         examiner = self.examiner
         short = None if options.place.leads else Summary(self.signs.fast, register)
@@ -58,7 +62,6 @@ class Vitals:
         self._fast = Stream(self.signs.fast, self._transfer, emit, places, examiner.examine, examiner.conclude, short)
         self._slow = Stream(self.signs.slow, self._transfer, emit, places, examiner.examine_weights, summary=long)
         self._metrics = Metrics(register, self._transfer, guard, emit, places)
-        self._places_of = {id(o): self.signs.gradients.places_of(o) for o in training.optimizers.values()}
 
     @property
     def norms(self) -> list[Norm]:
@@ -76,16 +79,31 @@ class Vitals:
         """At the end of a backward: the norms of this step so far."""
         none: list[Part] = []
         gradients, scaler = self.signs.gradients, self.signs.scaler
-        norms = self._guard.run(gradients.name, lambda: gradients.read(scaler.scale(), self._final), none)
+        without = self._final | self.signs.owners.left_over()
+        norms = self._guard.run(gradients.name, lambda: gradients.read(scaler.scale(), without), none)
         self._gradient_parts = self._final_parts + norms + self._guard.run(scaler.name, scaler.read, none)
+        self._guard.run(self.signs.clipping.name, lambda: self.signs.clipping.begin(scaler.scale()), None)
         self._guard.run(self.inquiry.name, lambda: self.inquiry.end_backward(norms), None)
 
+    def read_clipping(self, optimizer: torch.optim.Optimizer) -> None:
+        """Before and after a step of the clock: what clipping has left of the gradients."""
+        self._guard.run(self.signs.clipping.name, lambda: self.signs.clipping.end(optimizer), None)
+
     def freeze_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """`optimizer` has used its gradients: what was read of them is final, and what a later backward adds to them
-        (a generator's, through the discriminator) is none of its business."""
-        if len(self._optimizers) > 1:
-            self._final |= self._places_of[id(optimizer)]
+        """`optimizer` has used its gradients: what was read of them is final."""
+        owners = self.signs.owners
+        if owners.several and self._gradient_parts:
+            self._final |= owners.places(optimizer)
             self._final_parts = self._gradient_parts
+        owners.use(optimizer)
+
+    def add_gradients(self, seen: Observation | None, optimizer: torch.optim.Optimizer) -> None:
+        """`optimizer` has used its gradients within a step that was already read: they are added to it."""
+        if seen is not None and self._gradient_parts:
+            columns = self.signs.gradients.columns[sorted(self.signs.owners.places(optimizer))]
+            parts = self._gradient_parts
+            self._guard.run("transfer", lambda: self._fast.submit(seen, parts, only=columns), None)
+        self.signs.owners.use(optimizer)
 
     def forget_gradients(self) -> None:
         """The step has ended."""
@@ -99,24 +117,23 @@ class Vitals:
         self._guard.run(self.inquiry.name, lambda: self.inquiry.end_step(seen, skipped is True), None)
         parts = list(self._gradient_parts)
         parts += self._guard.run(signs.headroom.name, signs.headroom.collect, parts[:0])
+        parts += self._guard.run(signs.clipping.name, signs.clipping.read, parts[:0])
         for probe, snapshots in signs.statistics:
-            reading = self._guard.run(probe.name, probe.read, None)
-            if reading is not None:
-                parts += reading[0]
-                snapshots.keep(step, reading[1])
+            parts += self._guard.run(probe.name, partial(_read_statistics, probe, snapshots, step), parts[:0])
         if isinstance(skipped, torch.Tensor):
             parts.append(Part(slice(signs.scaler.skipped_column, signs.scaler.skipped_column + 1), skipped))
         elif skipped is not None:
             seen.put(signs.scaler.skipped_column, float(skipped))
         hook_time = self._guard.take_cpu()
         self._guard.run(signs.progress.name, lambda: signs.progress.put(seen, step_time, hook_time), None)
-        self._fast.submit(seen, parts)
+        self._guard.run("transfer", lambda: self._fast.submit(seen, parts), None)
         return seen
 
     def read_weights(self, step: int) -> None:
         """The slow layout; examined in the next `advance`, after this step's statistics, which its verdict includes."""
         seen = self._slow.open(step)
-        self._slow.submit(seen, self._guard.run(self.signs.weights.name, self.signs.weights.read, []))
+        weights = self.signs.weights
+        self._guard.run(weights.name, lambda: self._slow.submit(seen, weights.read()), None)
         seen.sealed = True
 
     def forget_averages(self, layers: Collection[str]) -> None:
@@ -131,16 +148,22 @@ class Vitals:
 
     def add_output(self, seen: Observation, output: Any) -> None:
         """The network's output, as a tensor or nested: its non-finite elements are counted, on its device."""
+        self._guard.run("output", lambda: self._add_output(seen, output), None)
+
+    def _add_output(self, seen: Observation, output: Any) -> None:
         found = floating_tensors(output)
         if found:
             counts = [(~torch.isfinite(tensor.detach())).sum() for tensor in found]
             column = slice(self.signs.progress.output, self.signs.progress.output + 1)
-            parts = [Part(column, torch.stack(counts).sum().float().reshape(1))]
-            self._guard.run("output", lambda: self._fast.submit(seen, parts), None)
+            self._fast.submit(seen, [Part(column, torch.stack(counts).sum().float().reshape(1))])
 
     def add_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
         """The user's own numbers."""
         self._metrics.add(step, metrics)
+
+    def notify(self, step: int, code: str, text: str) -> None:
+        """Something about what is observed that the reader of the run must know."""
+        self._emit(wire.Notice(step=step, time=time.time(), code=code, text=text))
 
     def arm(self, count: int) -> None:
         """After `count` steps: prepare what is measured in the next one alone."""
@@ -166,3 +189,9 @@ class Vitals:
         self._fast.announce_again()
         self._slow.announce_again()
         self._metrics.announce_again()
+
+
+def _read_statistics(probe: Statistics, snapshots: Snapshots, step: int) -> list[Part]:
+    parts, values = probe.read()
+    snapshots.keep(step, values)
+    return parts

@@ -40,6 +40,8 @@ METRIC = "metric"  # a number the user passed to `watch.step`
 
 LOSS = "loss"
 GRAD_NORM = "grad_norm"  # L2, unscaled, before clipping
+CLIP_RATIO = "clip_ratio"  # by how much clipping shortened the gradients, measured at one of them; 1 is not at all
+GRAD_NORM_CLIPPED = "grad_norm_clipped"  # L2 after clipping, of what the first optimizer owns
 LEARNING_RATE = "lr"  # further parameter groups: "lr.1", "lr.2", ...
 LOSS_SCALE = "loss_scale"
 SKIPPED = "skipped"  # 1 when the grad scaler skipped the step, else 0

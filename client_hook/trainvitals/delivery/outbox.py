@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from trainvitals import wire
 
@@ -20,6 +21,8 @@ class Outbox:
         self._lost = 0
         self._lost_since = 0.0
         self._lost_steps: tuple[int, int] | None = None
+        self._told = False
+        self.on_fresh: Callable[[], None] = lambda: None  # something is queued again; must not wait
         self.dropped = 0
 
     @property
@@ -40,6 +43,9 @@ class Outbox:
                 self._records.append(self._gap())
             self._records.append(record)
             self._bytes += size
+            told, self._told = self._told, True
+        if not told:
+            self.on_fresh()
 
     def take(self) -> list[wire.Record]:
         """Everything queued, oldest first."""
@@ -49,6 +55,7 @@ class Outbox:
             records = list(self._records)
             self._records.clear()
             self._bytes = 0
+            self._told = False
         return records
 
     def _drop(self, record: wire.Record) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 log = logging.getLogger("trainvitals")
 T = TypeVar("T")
 LIMIT = 3  # faults in a row after which a probe is disabled
+TOLD = 8  # faults of a probe that fails now and then that are told each; of the others the 16th, the 32nd, ...
 
 
 class Guard:
@@ -25,11 +26,12 @@ class Guard:
         """`call()`, or `default` where it raises or `probe` is disabled."""
         if self._streak[probe] >= LIMIT:
             return default
-        start = time.thread_time()
+        start, before = time.thread_time(), self._faults[probe]
         self._depth += 1
         try:
             result = call()
-            self._streak[probe] = 0
+            if self._faults[probe] == before:  # no part of it of the same name has failed within
+                self._streak[probe] = 0
             return result
         except Exception as error:  # the promise: nothing raises into training
             self._fault(probe, error)
@@ -51,7 +53,9 @@ class Guard:
     def _fault(self, probe: str, error: Exception) -> None:
         self._faults[probe] += 1
         self._streak[probe] += 1
-        disabled = self._streak[probe] >= LIMIT
-        text = f"{type(error).__name__}: {error}"
+        count, disabled = self._faults[probe], self._streak[probe] >= LIMIT
+        if count > TOLD and count & (count - 1) and not disabled:
+            return
+        text = f"{type(error).__name__}: {error}" + (f" ({count} faults so far)" if count > TOLD else "")
         log.warning("probe %s failed%s: %s", probe, " and is now disabled" if disabled else "", text, exc_info=error)
         self._report(probe, text, disabled)

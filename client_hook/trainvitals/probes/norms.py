@@ -80,7 +80,7 @@ class _Group:
 
     def read(self, tensors: Tensors) -> torch.Tensor:
         found: list[torch.Tensor] = [tensors[i] for i in self.places]  # type: ignore[misc]
-        return torch.stack(torch._foreach_norm(found if self.plain else [*map(_plain, found)], 2, dtype=self.dtype))
+        return torch.stack(torch._foreach_norm(found if self.plain else [*map(plain, found)], 2, dtype=self.dtype))
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,22 @@ def _divide(tensors: Tensors, kind: Kind, places: list[int]) -> list[_Stack | _G
     return steps
 
 
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
+def plain(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor `_foreach_norm` takes."""
     if tensor.is_sparse:
-        tensor = tensor.coalesce().values()
+        tensor = _summed(tensor)
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _summed(tensor: torch.Tensor) -> torch.Tensor:
+    """The values of a sparse tensor with those of equal indices added up, in as many rows as there were, the rest 0:
+    what `coalesce` finds, which would wait for the device to learn how many are left."""
+    if tensor.is_coalesced() or tensor._nnz() == 0:
+        return tensor._values()
+    key = torch.zeros_like(tensor._indices()[0])
+    for index, size in zip(tensor._indices(), tensor.shape, strict=False):
+        key = key * size + index
+    key, order = torch.sort(key)
+    row = torch.cat([key.new_zeros(1), (key[1:] != key[:-1]).long()]).cumsum(0)
+    values = tensor._values()[order]
+    return torch.zeros_like(values).index_add_(0, row, values)

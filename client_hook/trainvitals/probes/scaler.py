@@ -3,6 +3,7 @@
 The names used here are private to torch and pinned by a test. Nothing is patched.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ import torch
 from trainvitals import wire
 from trainvitals.record.columns import Columns
 from trainvitals.record.transfer import Part
+
+States = Mapping[int, Mapping[str, Any]]  # by the optimizer's id
 
 
 class Scaler:
@@ -38,28 +41,26 @@ class Scaler:
         scale = self.scale()
         return [] if scale is None else [Part(self._scale_column, scale.detach().reshape(1).clone())]
 
-    def advanced(self, optimizer: torch.optim.Optimizer | None = None) -> bool:
-        """Whether the scaler has gone through a step since `mark`; with no optimizer hook fired, that is a skip. With
-        `optimizer` only a step of that one counts, which is known until the scaler's update."""
-        stepped = self._stepped_now() - self._stepped
-        if optimizer is not None:
-            return id(optimizer) in stepped
-        return bool(stepped) or self._current_version() != self._version
+    def advanced(self) -> set[int]:
+        """The ids of the optimizers that the scaler has gone through a step of since `mark`; where no hook of theirs
+        fired, it skipped them."""
+        stepped = _stepped(self._states) - self._stepped
+        if (states := self._current_states()) is not self._states:
+            stepped |= _stepped(states)
+        return stepped
 
     def mark(self) -> None:
-        """At the end of a backward: what the scaler does from here on is about these gradients."""
-        self._version = self._current_version()
-        self._stepped = self._stepped_now()
+        """At the end of a backward: what the scaler does from here on is about these gradients. An update puts new
+        states in the place of the old ones, which still tell what was done; so they are kept."""
+        self._states = self._current_states()
+        self._stepped = _stepped(self._states)
 
-    def _stepped_now(self) -> set[int]:
-        if self._scaler is None:
-            return set()
-        states = self._scaler._per_optimizer_states.items()
-        return {key for key, state in states if state.get("stage") is torch.amp.grad_scaler.OptState.STEPPED}
+    def _current_states(self) -> States:
+        return {} if self._scaler is None else self._scaler._per_optimizer_states
 
-    def _current_version(self) -> int:
-        scale: Any = None if self._scaler is None else self._scaler._scale
-        return -1 if scale is None else int(scale._version)
+
+def _stepped(states: States) -> set[int]:
+    return {key for key, state in states.items() if state.get("stage") is torch.amp.grad_scaler.OptState.STEPPED}
 
 
 def found_inf(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:

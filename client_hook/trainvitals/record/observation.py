@@ -19,6 +19,7 @@ class Observation:
         self.values: npt.NDArray[np.float32] = np.zeros(columns, dtype=np.float32)
         self.present: npt.NDArray[np.bool_] = np.zeros(columns, dtype=np.bool_)
         self.sealed = False
+        self.late = False  # whether gradients were added after it was read
         self.evidence: object = None  # of a break in this step, for whoever looks for its origin
         self._awaited = 0
 
@@ -42,6 +43,15 @@ class Observation:
         for columns, values in pieces or []:
             self.values[columns] = values
             self.present[columns] = True
+
+    def fill_some(self, only: npt.NDArray[np.intp], pieces: list[tuple[Index, npt.NDArray[np.float32]]] | None) -> None:
+        """The same for the columns `only`."""
+        chosen: list[tuple[Index, npt.NDArray[np.float32]]] = []
+        for columns, values in pieces or []:
+            places = np.arange(len(self.values))[columns]
+            kept = np.isin(places, only)
+            chosen.append((places[kept], values[kept]))
+        self.fill(chosen)
 
     def put(self, column: int, value: float) -> None:
         """A value known on the host."""

@@ -3,6 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
 
 from trainvitals import wire
 from trainvitals.record.columns import Columns
@@ -48,9 +52,12 @@ class Stream:
         self._queue.append(observation)
         return observation
 
-    def submit(self, observation: Observation, parts: Sequence[Part]) -> None:
-        """Add values that are on their way."""
-        observation.expect(self._transfer.submit(parts, observation.fill))
+    def submit(self, observation: Observation, parts: Sequence[Part], only: npt.NDArray[np.intp] | None = None) -> None:
+        """Add values that are on their way; with `only`, those of these columns."""
+        deliver = observation.fill if only is None else partial(observation.fill_some, only)
+        observation.late |= only is not None
+        observation.expect(self._transfer.submit(parts, deliver))
+        self._transfer.raise_failure()
 
     def advance(self) -> None:
         """Examine what has arrived and emit what is complete."""

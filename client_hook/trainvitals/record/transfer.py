@@ -3,7 +3,8 @@
 A submission is a list of parts, each a 1-D float32 tensor and the columns it fills. On the CPU it completes at once. On
 CUDA the parts are concatenated and copied into one of a ring of pinned buffers, an event is recorded, and the values
 are read only after the event has completed; a full ring drops the submission and counts it, and nothing is ever
-overwritten or waited for. The current stream is used, no side stream.
+overwritten or waited for. The current stream is used, no side stream. While a CUDA graph is captured nothing is
+submitted, allocated or queried: in capture each of these is an error, of the user's graph too.
 """
 
 from collections import deque
@@ -36,10 +37,12 @@ class Transfer:
 
     def __init__(self) -> None:
         self._rings: dict[torch.device, _Ring] = {}
+        self._failure: Exception | None = None
         self.dropped = 0
 
     def submit(self, parts: Sequence[Part], deliver: Deliver) -> int:
-        """Start carrying `parts`; returns how often `deliver` will be called: once per device."""
+        """Start carrying `parts`; returns how often `deliver` will be called: once per device, also where carrying
+        failed (see `raise_failure`), so that nothing waits for it."""
         groups: dict[torch.device, list[Part]] = {}
         for part in parts:
             groups.setdefault(part.values.device, []).append(part)
@@ -47,8 +50,14 @@ class Transfer:
             if device.type == "cpu":
                 deliver([(part.columns, part.values.numpy()) for part in group])
             else:
-                self._copy(device, group, deliver)
+                self._carry(device, group, deliver)
         return len(groups)
+
+    def raise_failure(self) -> None:
+        """Raise what the last `submit` failed with."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def poll(self) -> None:
         """Deliver what has arrived since the last call."""
@@ -61,16 +70,26 @@ class Transfer:
             torch.cuda.synchronize(device)
             ring.poll()
 
-    def _copy(self, device: torch.device, parts: list[Part], deliver: Deliver) -> None:
-        """One copy of all parts from another device."""
+    def _carry(self, device: torch.device, parts: list[Part], deliver: Deliver) -> None:
+        try:
+            under_way = self._copy(device, parts, deliver)
+        except Exception as error:  # raised in `raise_failure`
+            self._failure, under_way = error, False
+        if not under_way:
+            self.dropped += 1
+            deliver(None)
+
+    def _copy(self, device: torch.device, parts: list[Part], deliver: Deliver) -> bool:
+        """One copy of all parts from another device; False where that is not possible now."""
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return False
         values = torch.cat([part.values for part in parts])
         columns = [part.columns for part in parts]
         sizes = [part.values.numel() for part in parts]
-        if device.type != "cuda":
-            deliver(_split(columns, sizes, values.cpu().numpy()))
-        elif not self._ring(device).push(values, columns, sizes, deliver):
-            self.dropped += 1
-            deliver(None)
+        if device.type == "cuda":
+            return self._ring(device).push(values, columns, sizes, deliver)
+        deliver(_split(columns, sizes, values.cpu().numpy()))
+        return True
 
     def _ring(self, device: torch.device) -> "_Ring":
         if device not in self._rings:
@@ -88,7 +107,7 @@ class _Ring:
 
     def push(self, values: torch.Tensor, columns: list[Index], sizes: list[int], deliver: Deliver) -> bool:
         buffer = self._buffer(values.numel())
-        if buffer is None or torch.cuda.is_current_stream_capturing():
+        if buffer is None:
             return False
         buffer[: values.numel()].copy_(values, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]

@@ -300,3 +300,19 @@ def test_a_full_spool_becomes_a_counted_gap(tmp_path: Path, server: FakeServer) 
     assert gap.count == 2
     assert last == notice(3)
     sender.courier.close()
+
+
+def test_what_is_written_reaches_the_disk_though_nothing_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every burst; between them the thread sleeps, and nothing is put on the disk again."""
+    sender = Sender(tmp_path, None, online=False)
+    synced: list[int] = []
+    sync = sender.spool.sync
+    monkeypatch.setattr(sender.spool, "sync", lambda: (sync(), synced.append(sender.spool.next)))
+    for burst in (1, 2):
+        sender.put(2 * burst, 2 * burst + 1)
+        until(lambda n=burst: len(synced) == n)  # type: ignore[misc]
+    assert synced == [2, 4]
+    sender.courier.close()
+    assert synced == [2, 4]

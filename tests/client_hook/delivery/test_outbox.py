@@ -47,3 +47,18 @@ def test_events_are_dropped_last() -> None:
     event = wire.Notice(step=5, time=0.0, code="x", text="y")
     outbox.put(event)
     assert event in outbox.take()
+
+
+def test_it_tells_of_what_is_queued_once_until_it_is_taken() -> None:
+    """The background is woken for the first record, not for each."""
+    outbox, told = Outbox(), []
+    outbox.on_fresh = lambda: told.append(len(outbox.take()))
+    outbox.put(frame(0))
+    assert told == [1]
+    outbox.on_fresh = lambda: told.append(-1)
+    outbox.put(frame(1))
+    outbox.put(frame(2))
+    assert told == [1, -1]
+    outbox.take()
+    outbox.put(frame(3))
+    assert told == [1, -1, -1]
