@@ -31,6 +31,7 @@ bench: $(VENV)/bench.ok  ## what watching costs, beside the peers: into docs/cos
 	$(BIN)/python examples/wavessm/three_ways.py
 	$(BIN)/python benchmarks/diagnose.py
 	$(BIN)/python benchmarks/repair.py
+	$(BIN)/python benchmarks/early_warning.py
 
 screenshots: $(VENV)/dev.ok chromium  ## docs/screenshots, made again
 	$(BIN)/python docs/screenshots.py

@@ -46,6 +46,19 @@ class Examiner:
         ]
         self._results = ResultFindings(signs.progress.loss, signs.progress.output)
 
+    def renewed(self, signs: Signs) -> "Examiner":
+        """The same for other layers; of those that are still there it knows what this one knew."""
+        other = Examiner(signs, self._emit, self._inquiry, self._guard, self._following)
+        other.on_statistics, other.first = self.on_statistics, self.first
+        other.nan_grad_steps, other._nan_grad_step = self.nan_grad_steps, self._nan_grad_step
+        layers = set(signs.headroom.layers)
+        other.headroom_seen = {name: value for name, value in self.headroom_seen.items() if name in layers}
+        for findings in other._statistics:
+            findings.bad = self.corrupt & set(findings.layers)
+        other._gradients.remember(self._gradients)
+        other._results = self._results.moved(signs.progress.loss, signs.progress.output)
+        return other
+
     @property
     def corrupt(self) -> set[str]:
         """The layers whose statistics were corrupt when last seen."""
@@ -63,8 +76,9 @@ class Examiner:
         followed = self._followed() if broken else set()
         for event in broken:
             self._emit(msgspec.structs.replace(event, passing=event.layer in followed))
+        self.broke = bool(gradients or broken)
         run("snapshots", lambda: self._judge_snapshots(seen), None)
-        run("notes", lambda: self.on_statistics(seen, self.corrupt - self._followed()), None)
+        run("notes", lambda: self.on_statistics(seen, self._corrupt_here()), None)
 
     def conclude(self, seen: Observation) -> None:
         """Its loss and output are known too, and the gradients of optimizers that came after it was read."""
@@ -109,9 +123,13 @@ class Examiner:
             for stat, column in zip(("weight", "moments"), pair, strict=True)
             if seen.present[column] and not np.isfinite(seen.values[column])
         ]
-        statistics = [f"{layer}.running_statistics" for layer in sorted(self.corrupt - self._followed())]
+        statistics = [f"{layer}.running_statistics" for layer in sorted(self._corrupt_here())]
         _log_health(seen.step, statistics, wrong)
         self._emit(health_check(seen.step, seen.time, "health", statistics + wrong))
+
+    def _corrupt_here(self) -> set[str]:
+        corrupt = self.corrupt
+        return corrupt - self._followed() if corrupt else corrupt
 
     def _followed(self) -> set[str]:
         """The layers whose statistics are another rank's, which looks after them."""

@@ -63,6 +63,13 @@ def muted() -> Iterator[None]:
         _muted.now = earlier
 
 
+def capturing() -> bool:
+    """Whether a CUDA graph is being captured: what is called then runs again at every replay, unseen, and must neither
+    ask the device anything nor allocate. Nothing is read meanwhile."""
+    initialised: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return initialised and torch.cuda.is_current_stream_capturing()
+
+
 def listen(listener: Listener, module: nn.Module, place: int = 0) -> RemovableHandle:
     """Call `listener.on_forward` before each forward of `module` until the handle is removed."""
     return module.register_forward_pre_hook(partial(_call, _number_of(listener), place))
@@ -96,7 +103,7 @@ def _loaded(number: int, module: nn.Module, incompatible: Any) -> None:
 
 
 def _called(number: int, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    if torch.compiler.is_compiling() or _muted.now:
+    if torch.compiler.is_compiling() or _muted.now or capturing():
         return
     listener = _listeners.get(number)
     if listener is not None:
@@ -104,7 +111,7 @@ def _called(number: int, module: nn.Module, args: tuple[Any, ...], kwargs: Mappi
 
 
 def _call(number: int, place: int, module: nn.Module, args: tuple[Any, ...]) -> None:
-    if torch.compiler.is_compiling() or _muted.now:
+    if torch.compiler.is_compiling() or _muted.now or capturing():
         return
     listener = _listeners.get(number)
     if listener is not None:

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from trainvitals import wire
-from trainvitals.layers import Models, Norm, is_compiled, is_selected, named_modules, named_norms, named_parameters
-from trainvitals.options import Options
+from trainvitals.layers import Norm
 from trainvitals.probes.clipping import Clipping
 from trainvitals.probes.gradients import Gradients
 from trainvitals.probes.guard import Guard
@@ -25,60 +24,63 @@ from trainvitals.probes.statistics import Statistics
 from trainvitals.probes.weights import Weights
 from trainvitals.record.columns import Columns, Register
 from trainvitals.repair.snapshots import Snapshots
+from trainvitals.survey import Survey
 from trainvitals.training import Training
 
 
 class Signs:
-    """The probes of the layers that `training` has now and `options` select. `fast` are the columns of each step,
-    `slow` those of every `health_every` steps; where `sharded`, norms in them are squares of this process's part."""
+    """The probes of the layers that were `found` in `training`. `fast` are the columns of each step, `slow` those of
+    every `health_every` steps; where `sharded`, norms in them are squares of this process's part. `leads`: this process
+    counts for what is the same on all of them."""
 
-    def __init__(self, training: Training, options: Options, guard: Guard, register: Register) -> None:
-        models = training.models
-
-        def chosen(name: str) -> bool:
-            return is_selected(name, options.include, options.exclude)
-
-        self.parameters = [(name, p) for name, p in named_parameters(models) if chosen(name)]
-        self.norms = [norm for norm in named_norms(models) if chosen(norm.name)]
-        modules = [(name, module) for name, module in named_modules(models) if chosen(name)]
-        self.compiled = any(is_compiled(model) for model in models.values())
+    def __init__(self, training: Training, found: Survey, guard: Guard, register: Register, leads: bool = True) -> None:
+        self.survey = found
+        self.parameters, self.norms = found.parameters, found.norms
         stateful = {id(norm.module) for norm in self.norms}
-        self.order = ForwardOrder([(n, m) for n, m in modules if id(m) in stateful or _owns_parameters(m)])
+        self.order = ForwardOrder([(n, m) for n, m in found.modules if id(m) in stateful or _owns_parameters(m)])
         self._places: dict[str, int] = {}
         self.fast = Columns(register)
         self.sharded = is_sharded([parameter for _, parameter in self.parameters])
         total = wire.GRAD_NORM + wire.SHARD if self.sharded else wire.GRAD_NORM
         self.progress = Progress(training.optimizers, self.fast, total)
         self.scaler = Scaler(training.scaler, self.fast)
-        self.gradients = Gradients(self.parameters, self.fast, guard, options.place.leads)
+        self.gradients = Gradients(self.parameters, self.fast, guard, leads)
         self.owners = Owners(self.parameters, training.optimizers)
         self.clipping = Clipping(self.parameters, self.owners.places(training.clock), self.fast)
         self.statistics = _statistics_by_device(self.norms, self.fast)
-        self.headroom = Headroom(modules if self._wants_headroom(models) else [], self.fast, guard)
+        self.headroom = Headroom(found.modules if self._wants_headroom() else [], self.fast, guard)
         self.slow = Columns(register)
-        self.weights = Weights(self.parameters, training.optimizers, self.slow, options.place.leads)
+        self.weights = Weights(self.parameters, training.optimizers, self.slow, leads)
 
     def places(self) -> dict[str, int]:
         """Each layer's place in forward order; fixed when it is first asked for, after the first step."""
         if not self._places:
             self._places = self.order.places()
-            self.order.detach()
         return self._places
+
+    def take_over(self, earlier: "Signs") -> None:
+        """Go on with what is known of the layers that were there before."""
+        norms = {norm.name: id(norm.module) for norm in earlier.norms}
+        kept = {norm.name for norm in self.norms if norms.get(norm.name) == id(norm.module)}
+        for probe, snapshots in self.statistics:
+            for before, past in earlier.statistics:
+                snapshots.take_over(past, kept)
+                probe.take_over(before)
 
     def learn_order(self) -> None:
         """Listen to the first forward."""
-        if not self.compiled:
+        if not self.survey.compiled:
             self.order.attach()
 
     def detach(self) -> None:
         """Leave nothing behind on the models."""
         self.order.detach()
-        self.headroom.disarm()
+        self.headroom.detach()
         self.gradients.detach()
 
-    def _wants_headroom(self, models: Models) -> bool:
+    def _wants_headroom(self) -> bool:
         half = any(p.dtype == torch.float16 for _, p in self.parameters)
-        return (self.scaler.active or half) and not self.compiled
+        return (self.scaler.active or half) and not self.survey.compiled
 
 
 def _statistics_by_device(norms: list[Norm], columns: Columns) -> list[tuple[Statistics, Snapshots]]:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from trainvitals.hooks import listen
+from trainvitals.hooks import capturing, listen
 from trainvitals.layers import is_compiled, unwrap
 from trainvitals.probes.guard import Guard
 from trainvitals.probes.scaler import found_inf
@@ -58,6 +58,8 @@ class Steps:
         self._safe_point = safe_point
         self._last_number = start - 1 if start else 0
         self._explicit = False
+        self._several = len(self._optimizers) > 1
+        self._look = False  # whether layers may have come or gone
         self._unclosed = False  # a step ended implicitly, and the next has not begun
         self._open: Observation | None = None  # its observation, where it was sampled
         self._backward_seen = False
@@ -65,6 +67,7 @@ class Steps:
         self._awaited = {id(o) for o in self._optimizers.values()}  # those that stepped since their last one
         self._owners: dict[str, set[int]] = {}  # by model: the optimizers that own parameters of it
         self._unreleased: dict[str, set[int]] = {}  # by model: its optimizers whose steps are still awaited
+        self._used: set[int] = set()  # those whose step came after the clock's, in the step that is open
         self._leading: set[int] = set()  # those whose step comes before the clock's, as the first iteration showed
         self._skip_seen = False  # within the explicit step under way
         self._found_inf: torch.Tensor | None = None  # by fused optimizers; their steps are called all the same
@@ -80,11 +83,25 @@ class Steps:
         for model in self._models.values():
             if not is_compiled(model):
                 self._handles.append(listen(self, unwrap(model)))
+        self._attach_probes()
+        self._vitals.inquiry.attach()
+
+    def _attach_probes(self) -> None:
+        """At the beginning, and whenever the layers are others than before."""
         self._find_owners()
         self._vitals.signs.gradients.attach(self._on_backward_end)
         self._vitals.signs.learn_order()
-        self._vitals.inquiry.attach()
         self._arm()
+
+    def _look_at_layers(self) -> None:
+        """Between two steps, where no observation is open."""
+        if self._look:
+            self._look = False
+            self._guard.run("layers", self._renew, None)
+
+    def _renew(self) -> None:
+        if self._vitals.renew(self.step):
+            self._attach_probes()
 
     def _find_owners(self) -> None:
         optimizers = self._optimizers.values()
@@ -141,18 +158,21 @@ class Steps:
     # --- what the hooks call --------------------------------------------------------------------------------------
 
     def _on_backward_end(self) -> None:
-        if not self.paused:
+        if not self.paused and not capturing():
             self._guard.run("step", self._backward_ended, None)
 
     def _begin(self) -> None:
         """The clock's next step begins. With several optimizers what follows may belong to the others' part of the
         same step, so it stays open until the clock's next step ends."""
-        if len(self._optimizers) > 1:
+        if self._several:
             skipped = self._skipped_now()
             self.notice_skip()
             self._notice_other_skips(skipped)
+            if self._look and len(self._used | self._leading) == len(self._optimizers) - 1:
+                self._look_in_between()
         else:
             self.settle()
+            self._look_at_layers()
 
     def _backward_ended(self) -> None:
         self._begin()  # where no forward hook could (compiled models)
@@ -160,13 +180,16 @@ class Steps:
         self._stepped.clear()
         self._awaited.clear()
         self._vitals.signs.scaler.mark()
-        if self._sampled() or (self._open is not None and len(self._optimizers) > 1):
+        if self._sampled() or (self._several and self._open is not None):
             self._vitals.read_gradients()
 
     def _before_clock_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        self._vitals.read_clipping(optimizer)
+        if not capturing():
+            self._vitals.read_clipping(optimizer)
 
     def _on_optimizer_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if capturing():
+            return
         self._guard.run("step", lambda: self._optimizer_stepped(optimizer), None)
         if not self._explicit:
             self._guard.run("repair", lambda: self._safe_point(self._released(optimizer)), None)
@@ -204,6 +227,7 @@ class Steps:
         if self._explicit or optimizer is self._clock or id(optimizer) in self._leading:
             self._vitals.freeze_gradients(optimizer)
         else:
+            self._used.add(id(optimizer))
             self._vitals.add_gradients(self._open, optimizer)
 
     def _notice_other_skips(self, skipped: set[int]) -> None:
@@ -252,6 +276,7 @@ class Steps:
             self._vitals.add_metrics(self.step - 1, metrics)
         self._vitals.advance()
         self._safe_point(set(self._models))
+        self._look_at_layers()
 
     def _renumber(self, step: int) -> None:
         """The user's own step number."""
@@ -284,7 +309,22 @@ class Steps:
         self._vitals.signs.scaler.mark()
         self._vitals.advance()
         self._arm()
-        return seen
+        self._used.clear()
+        late, self._look = self._look, self._look or due or self._vitals.may_have_changed()
+        if late and self._several and not self._explicit:
+            self._look_in_between()
+        return self._open
+
+    def _look_in_between(self) -> None:
+        """With several optimizers an implicit step stays open until the next one ends; where layers have come or gone
+        it is closed for them."""
+        if not self._guard.run("layers", self._vitals.has_changed, False):
+            self._look = False
+        else:
+            if self._open is not None:
+                self._open.sealed = True
+                self._open = None
+            self._look_at_layers()
 
     def _fate(self, skipped: bool) -> torch.Tensor | bool | None:
         """Whether the step was skipped, on the device where only it knows; None where nobody can say."""

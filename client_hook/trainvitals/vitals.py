@@ -4,6 +4,7 @@ One vector per step goes to the host in one copy. What is read when is decided b
 values by `examining.py`; what is done about a finding by `repair/keeper.py`.
 """
 
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -29,7 +30,10 @@ from trainvitals.record.summary import Summary
 from trainvitals.record.transfer import Part, Transfer
 from trainvitals.repair.snapshots import Snapshots
 from trainvitals.signs import Signs
+from trainvitals.survey import describe_change, group_sizes, is_lazy, survey
 from trainvitals.training import Training
+
+log = logging.getLogger("trainvitals")
 
 
 class Vitals:
@@ -45,23 +49,30 @@ class Vitals:
         following: Following,
     ) -> None:
         self.following = following
+        self._optimizers = training.optimizers
         self._guard = guard
-        self._emit = emit
         self._transfer = Transfer()
         self._gradient_parts: list[Part] = []
         self._final_parts: list[Part] = []
         self._final: set[int] = set()
-        register = Register()
-        self.signs = Signs(training, options, guard, register)
+        self._training, self._options, self._emit = training, options, emit
+        self._register = register = Register()
+        self.signs = Signs(training, survey(training, options), guard, register, options.place.leads)
         self.inquiry = Inquiry(training, self.signs, guard, emit, folder if options.keep_batches else None)
         self.examiner = Examiner(self.signs, emit, self.inquiry, guard, following)
-        places = self.signs.places
-        examiner = self.examiner
-        short = None if options.place.leads else Summary(self.signs.fast, register)
-        long = None if options.place.leads and not self.signs.sharded else Summary(self.signs.slow, register)
-        self._fast = Stream(self.signs.fast, self._transfer, emit, places, examiner.examine, examiner.conclude, short)
-        self._slow = Stream(self.signs.slow, self._transfer, emit, places, examiner.examine_weights, summary=long)
-        self._metrics = Metrics(register, self._transfer, guard, emit, places)
+        self._fast, self._slow = self._streams()
+        self._metrics = Metrics(register, self._transfer, guard, emit, self._places)
+
+    def _streams(self) -> tuple[Stream, Stream]:
+        signs, examiner, leads = self.signs, self.examiner, self._options.place.leads
+        short = None if leads else Summary(signs.fast, self._register)
+        long = None if leads and not signs.sharded else Summary(signs.slow, self._register)
+        fast = Stream(signs.fast, self._transfer, self._emit, signs.places, examiner.examine, examiner.conclude, short)
+        slow = Stream(signs.slow, self._transfer, self._emit, signs.places, examiner.examine_weights, summary=long)
+        return fast, slow
+
+    def _places(self) -> dict[str, int]:
+        return self.signs.places()
 
     @property
     def norms(self) -> list[Norm]:
@@ -168,7 +179,42 @@ class Vitals:
     def arm(self, count: int) -> None:
         """After `count` steps: prepare what is measured in the next one alone."""
         headroom = self.signs.headroom
-        self._guard.run(headroom.name, lambda: headroom.arm(count), None)
+        if headroom.layers:
+            self._guard.run(headroom.name, lambda: headroom.arm(count), None)
+
+    # --- which layers there are -----------------------------------------------------------------------------------
+
+    def may_have_changed(self) -> bool:
+        """Whether there is a hint that layers have come or gone. Cheap, for every step."""
+        found = self.signs.survey
+        initialised = bool(found.lazy) and not all(map(is_lazy, found.lazy))
+        return initialised or self._guard.take_disabled() or group_sizes(self._optimizers) != found.groups
+
+    def has_changed(self) -> bool:
+        """Whether layers have come or gone."""
+        return survey(self._training, self._options).key != self.signs.survey.key
+
+    def renew(self, step: int) -> bool:
+        """Between two steps: look at the layers, and where they are others than before go on with those there are. True
+        if so: then hooks have to be attached anew. In that case, which is rare, it waits for the values under way,
+        since they belong to the layers there were."""
+        found, earlier = survey(self._training, self._options), self.signs
+        if found.key == earlier.survey.key:
+            return False
+        signs = Signs(self._training, found, self._guard, self._register, self._options.place.leads)
+        self.finish()
+        signs.take_over(earlier)
+        earlier.detach()
+        self.signs = signs
+        self.inquiry.renew(signs)
+        self.examiner = self.examiner.renewed(signs)
+        self._fast, self._slow = self._streams()
+        self._gradient_parts, self._final_parts, self._final = [], [], set()
+        self._guard.forgive()
+        text = describe_change(earlier.survey, found)
+        log.info("layers changed before step %d; %s", step, text)
+        self._emit(wire.Notice(step=step, time=time.time(), code="layers_changed", text=text))
+        return True
 
     # --- where it goes --------------------------------------------------------------------------------------------
 

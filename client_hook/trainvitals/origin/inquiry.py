@@ -81,6 +81,10 @@ class Inquiry:
         """Begin to remember what the models are called with."""
         self._forwards.attach()
 
+    def renew(self, signs: Signs) -> None:
+        """The layers are others than before."""
+        self._signs = signs
+
     def close(self) -> None:
         """Let go of the models; wait a moment for batches that are being written."""
         self._forwards.detach()

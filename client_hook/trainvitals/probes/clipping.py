@@ -34,8 +34,8 @@ class Clipping:
         self, parameters: Sequence[tuple[str, torch.nn.Parameter]], owned: Collection[int], columns: Columns
     ) -> None:
         self._parameters = [parameter for _, parameter in parameters]
-        self._owned = sorted((i for i in owned if self._parameters[i].numel()), key=self._size)
         self._sharded = is_sharded(self._parameters)
+        self._owned = sorted((i for i in owned if self._parameters[i].numel()), key=self._size)
         if self._owned:
             self.ratio = columns.add("", wire.RUN, wire.CLIP_RATIO)
             self.total = columns.add("", wire.RUN, wire.GRAD_NORM_CLIPPED + (wire.SHARD if self._sharded else ""))

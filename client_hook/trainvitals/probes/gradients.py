@@ -29,11 +29,7 @@ class Gradients:
     name = "gradients"
 
     def __init__(
-        self,
-        parameters: Sequence[tuple[str, torch.nn.Parameter]],
-        columns: Columns,
-        guard: Guard,
-        leads: bool = True,
+        self, parameters: Sequence[tuple[str, torch.nn.Parameter]], columns: Columns, guard: Guard, leads: bool = True
     ) -> None:
         self._guard = guard
         self._apart = False

@@ -19,6 +19,7 @@ class Guard:
         self._report = report
         self._faults: Counter[str] = Counter()
         self._streak: Counter[str] = Counter()
+        self._disabled = False
         self._depth = 0
         self.cpu = 0.0
 
@@ -46,6 +47,15 @@ class Guard:
         spent, self.cpu = self.cpu, 0.0
         return spent
 
+    def take_disabled(self) -> bool:
+        """Whether a probe was disabled since the last call."""
+        disabled, self._disabled = self._disabled, False
+        return disabled
+
+    def forgive(self) -> None:
+        """The layers are others than before: what was disabled may try again."""
+        self._streak.clear()
+
     def faults(self) -> dict[str, int]:
         """Faults per probe so far."""
         return dict(self._faults)
@@ -54,6 +64,7 @@ class Guard:
         self._faults[probe] += 1
         self._streak[probe] += 1
         count, disabled = self._faults[probe], self._streak[probe] >= LIMIT
+        self._disabled |= disabled
         if count > TOLD and count & (count - 1) and not disabled:
             return
         text = f"{type(error).__name__}: {error}" + (f" ({count} faults so far)" if count > TOLD else "")

@@ -5,8 +5,8 @@ is fp16, or autocast to fp16 is on. 0 means it has already overflowed.
 
 Which layers a step samples follows what the last samples showed, so that a ramp is seen while there is time and a calm
 run pays little: all of them every `ALL` steps, the `FEW` with the least headroom every `OFTEN` steps, and in every step
-the `FEW` lowest of those that have fallen to half since all were last sampled. An input that doubles every 5 steps
-takes 60 from a headroom of 4096 to its overflow; above that there is time until the next sample of all.
+the `FEW` lowest of those that have fallen to half since all were last sampled. An input that doubles every 2 steps
+takes 28 from a headroom of `SAFE` to its overflow; above that there is time until the next sample.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from trainvitals import wire
 from trainvitals.hooks import listen
@@ -27,7 +28,7 @@ LIMIT = 256  # layers measured at most
 ALL = 20  # steps; health rule 1
 OFTEN = 5
 FEW = 4  # layers
-SAFE = 4096.0
+SAFE = 16384.0
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 Extremes = tuple[torch.Tensor, torch.Tensor]  # smallest and largest element, each 0-d
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -45,7 +46,9 @@ class Headroom:
         self._modules = kept[::stride]
         self.layers = [name for name, _ in self._modules]
         self.columns = columns.add_all(self.layers, wire.INPUT, wire.HEADROOM)
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._handles: dict[int, RemovableHandle] = {}  # by place, for the step that is armed
+        self._silent: dict[int, RemovableHandle] = {}  # of layers that were not called in it
+        self._called: set[int] = set()
         self._seen: dict[int, Extremes] = {}
         self._newest = np.full(len(kept[::stride]), np.inf)  # headroom when last sampled
         self._reference = self._newest.copy()  # and when all were last sampled
@@ -53,7 +56,8 @@ class Headroom:
     def arm(self, count: int) -> None:
         """After `count` steps: measure the forwards from now to the next `collect`, of the layers whose turn it is."""
         self.disarm()
-        self._handles = [listen(self, self._modules[place][1], place) for place in self._due(count)]
+        due = [place for place in self._due(count) if place not in self._silent]
+        self._handles = {place: listen(self, self._modules[place][1], place) for place in due}
 
     def note(self, place: int, value: float) -> None:
         """A sample of the layer at `place` has arrived."""
@@ -77,19 +81,36 @@ class Headroom:
 
     def on_forward(self, module: nn.Module, args: tuple[Any, ...], place: int) -> None:
         """Keep the largest input magnitude of one layer."""
-        if self._handles and self._modules[place][1] is module and torch.is_grad_enabled():
+        if self._modules[place][1] is not module or not torch.is_grad_enabled():
+            return
+        if place in self._silent:
+            self._silent.pop(place).remove()
+        elif place in self._handles:
+            self._called.add(place)
             self._guard.run(self.name, lambda: self._measure(module, args, place), None)
 
     def disarm(self) -> None:
-        """Remove the hooks and forget what was seen."""
-        for handle in self._handles:
-            handle.remove()
+        """Remove the hooks and forget what was seen. A hook that was not called stays: its layer may be part of what
+        was compiled since, where taking it away would cost another compilation."""
+        for place, handle in self._handles.items():
+            if place in self._called:
+                handle.remove()
+            else:
+                self._silent[place] = handle
         self._handles.clear()
+        self._called.clear()
         self._seen = {}
+
+    def detach(self) -> None:
+        """Remove every hook."""
+        self.disarm()
+        for handle in self._silent.values():
+            handle.remove()
+        self._silent.clear()
 
     @torch.no_grad()
     def collect(self) -> list[Part]:
-        """What was measured since `arm`; the hooks are gone afterwards."""
+        """What was measured since `arm`."""
         seen = self._seen
         self.disarm()
         by_device: dict[torch.device, list[int]] = {}

@@ -1,7 +1,8 @@
 """The order in which layers run, learned from the first forward.
 
 One-shot hooks record when each module is first called and then detach. Modules that were not called keep their place of
-registration behind those that were; of a compiled model nothing is learned, since hooks would be ignored or recompile.
+registration behind those that were, and their hook: where they are part of what was compiled after `watch`, taking it
+away would cost another compilation. Of a model compiled before it nothing is learned: hooks would be ignored.
 """
 
 from collections.abc import Sequence

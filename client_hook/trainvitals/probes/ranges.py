@@ -42,6 +42,7 @@ class HostRanges:
         self._layers = len(channels)
         self._eps = np.repeat(np.array(eps, dtype=np.float32), channels)
         self._slack = np.repeat(np.array(slack, dtype=np.float32), channels) if any(slack) else None
+        self._moved, self._wide = np.empty_like(self._eps), np.empty_like(self._eps)  # room to work in
 
     def of(self, values: torch.Tensor) -> torch.Tensor:
         """See `Ranges`."""
@@ -64,12 +65,13 @@ class HostRanges:
     def shift(self, values: torch.Tensor, before: torch.Tensor, weights: npt.NDArray[np.float64]) -> torch.Tensor:
         """See `Ranges`."""
         now, then, half = values.numpy(), before.numpy(), values.numel() // 2
+        moved, wide = self._moved, self._wide
         with np.errstate(all="ignore"):
-            moved = now[:half] - then[:half]
+            np.subtract(now[:half], then[:half], out=moved)
             if self._slack is not None:
-                moved = np.maximum(np.abs(moved) - self._slack * np.abs(then[:half]), 0)
-            moved *= moved
-            moved /= then[half:] + self._eps
+                np.maximum(np.abs(moved) - self._slack * np.abs(then[:half]), 0, out=moved)
+            np.multiply(moved, moved, out=moved)
+            np.divide(moved, np.add(then[half:], self._eps, out=wide), out=moved)
             largest = np.sqrt(np.maximum.reduceat(moved, self._starts[: self._layers]))
             return torch.from_numpy(np.minimum(largest / weights, _MAX).astype(np.float32))
 

@@ -42,28 +42,41 @@ class Statistics:
         self._half = np.array([i for i, n in enumerate(self.norms) if n.var.dtype == torch.float16], dtype=np.intp)
         self._room_columns = columns.add_all([layers[i] for i in self._half], wire.NORM, wire.VAR_ROOM)
         self._updates = Updates([norm.module for norm in self.norms])
-        self._ranges = ranges_on(
-            self.norms[0].mean.device if self.norms else torch.device("cpu"),
-            self.channels,
-            [float(getattr(norm.module, "eps", 0.0)) for norm in self.norms],
-            [_slack(norm) for norm in self.norms],
-        )
+        self._eps = [float(getattr(norm.module, "eps", 0.0)) for norm in self.norms]
+        self._slack = [_slack(norm) for norm in self.norms]
+        self._settle_on(self.norms[0].mean.device if self.norms else torch.device("cpu"))
+
+    def _settle_on(self, device: torch.device) -> None:
+        """Nothing read on another device is compared with what will be read on this one."""
+        self._device = device
+        self._ranges = ranges_on(device, self.channels, self._eps, self._slack)
         self._selected: tuple[bytes, Index, torch.Tensor | None] = b"", self._index, None
-        self._before: torch.Tensor | None = None
         self._now: torch.Tensor | None = None
+        self._before: torch.Tensor | None = None
         self._sound: npt.NDArray[np.bool_] | None = None  # layers finite at the reading before; None: not known
 
     @torch.no_grad()
     def read(self) -> tuple[list[Part], torch.Tensor]:
         """The parts, and all statistics as one new float32 vector [2 * channels]: means, then variances."""
+        if not self.norms:
+            return [], torch.zeros(0)
         values = self._gather()
         self._updates.advance()
+        if values.device != self._device:
+            self._settle_on(values.device)
         self._before, self._now = self._now, values
         ranges = self._ranges.of(values)
         parts = [Part(self._index, ranges), *self._read_shift(values, ranges)]
         if len(self._half):
             parts += self._read_room(ranges)
         return parts, values
+
+    def take_over(self, earlier: "Statistics") -> None:
+        """Go on counting where the layers are those of `earlier`."""
+        mine, theirs = ([(norm.name, id(norm.module)) for norm in one.norms] for one in (self, earlier))
+        if mine == theirs and self.channels == earlier.channels:
+            self._updates, self._sound = earlier._updates, earlier._sound
+            self._before, self._now = earlier._before, earlier._now
 
     def forget(self, layers: Collection[str]) -> None:
         """The statistics of these layers were written, not trained: by a load or a repair. May wait for the device."""

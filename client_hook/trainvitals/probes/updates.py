@@ -60,7 +60,8 @@ class Updates:
         self._streak = np.zeros(size, dtype=np.int64)  # readings in a row in which both versions rose alike
         self._batches = np.full(size, -1, dtype=np.int64)  # num_batches_tracked of compiled layers on the CPU
         self._foreign = np.zeros(size, dtype=np.bool_)  # told of by `forget`
-        self._k: Counts = np.zeros(size, dtype=np.int64)
+        self._gained: Counts = np.zeros(size, dtype=np.int64)
+        self._usual = b""  # the last rise of all counters, where nothing was special about it
         self.known: Flags = np.zeros(size, dtype=np.bool_)
         self.armed: Flags = np.zeros(size, dtype=np.bool_)
         self.weights: Floats = np.full(size, np.nan)
@@ -76,19 +77,27 @@ class Updates:
         before, self._counters, self._markers = self._counters, np.array(counters, dtype=np.int64), markers
         k = self._counters - before
         self.armed = self._updates >= self._needed
-        if markers != written or self._foreign.any() or (k < 0).any() or self._streak.any():
-            k = self._sort_out(k, np.array(markers, dtype=np.int64) - np.array(written, dtype=np.int64))
+        if markers != written or momenta != self._momenta or k.tobytes() != self._usual:
+            self._work_out(k, np.array(markers, dtype=np.int64) - np.array(written, dtype=np.int64), momenta)
+        self._updates += self._gained
+
+    def _work_out(self, rise: Counts, moved: Counts, momenta: list[Any]) -> None:
+        """All of it. Where nothing is special, the same `rise` will mean the same the next time."""
+        k = rise
+        if moved.any() or self._foreign.any() or (rise < 0).any() or self._streak.any():
+            k = self._sort_out(rise, moved)
         if momenta != self._momenta:
             k = self._note_momenta(momenta, k)
-        np.add(self._updates, k, out=self._updates, where=k > 0)
-        if self._cumulative.any() or not np.array_equal(k, self._k):
-            self._weigh(k)
-        self._k = k
+        self._weigh(k)
+        self._gained = np.maximum(k, 0)
+        special = self._cumulative.any() or self._streak.any() or (k != rise).any()
+        self._usual = b"" if special else rise.tobytes()
 
     def forget(self, layers: Collection[int] | None = None) -> None:
         """The averages of these layers (by place; None: all) were written by somebody. May wait for the device."""
         places = np.arange(len(self._buffers)) if layers is None else np.array(sorted(layers), dtype=np.intp)
         self._foreign[places] = True
+        self._usual = b""
         self._take_counts(places, wait=True)
 
     # --- counting -------------------------------------------------------------------------------------------------

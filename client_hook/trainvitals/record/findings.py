@@ -86,6 +86,10 @@ class GradientFindings:
         self._quiet.update({self.names[i]: seen.step for i in wrong})
         return sorted(events, key=lambda event: event.order)
 
+    def remember(self, earlier: "GradientFindings") -> None:
+        """What was reported of these gradients a short while ago is no news."""
+        self._quiet = {name: step for name, step in earlier._quiet.items() if name in set(self.names)}
+
     def _is_new(self, name: str, step: int) -> bool:
         return name not in self._quiet or step - self._quiet[name] >= REARM
 
@@ -108,6 +112,10 @@ class ResultFindings:
     loss: int
     output: int
     _wrong: set[str] = field(default_factory=set)
+
+    def moved(self, loss: int, output: int) -> "ResultFindings":
+        """The same at other columns."""
+        return ResultFindings(loss, output, self._wrong)
 
     def examine(self, seen: Observation, context: Context) -> list[wire.NonFinite]:
         """Events for a loss or an output that has become non-finite."""

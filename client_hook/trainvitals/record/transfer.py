@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from trainvitals.hooks import capturing
+
 Index = slice | npt.NDArray[np.intp]
 RING = 8
 
@@ -81,7 +83,7 @@ class Transfer:
 
     def _copy(self, device: torch.device, parts: list[Part], deliver: Deliver) -> bool:
         """One copy of all parts from another device; False where that is not possible now."""
-        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        if capturing():
             return False
         values = torch.cat([part.values for part in parts])
         columns = [part.columns for part in parts]
@@ -116,7 +118,7 @@ class _Ring:
         return True
 
     def poll(self) -> None:
-        if self._under_way and torch.cuda.is_current_stream_capturing():
+        if self._under_way and capturing():
             return
         while self._under_way and self._under_way[0][0].query():
             _, buffer, columns, sizes, deliver = self._under_way.popleft()

@@ -19,6 +19,7 @@ from trainvitals.layers import Norm, named_norms
 from trainvitals.options import Options
 from trainvitals.record.findings import health_check
 from trainvitals.record.observation import Observation
+from trainvitals.repair.reports import EVERY, Reports
 from trainvitals.repair.sanitize import Donor, bad_channels, corrupt_buffers, describe, repair_statistics
 from trainvitals.vitals import Vitals
 
@@ -52,11 +53,11 @@ class Keeper:
         self._ema = list(named_norms({"": ema})) if ema is not None else []
         self._options = options
         self._emit = emit
-        self._model_of = {norm.name: norm.model for norm in vitals.norms}
         self._pending: set[str] = set()  # models with a corrupt layer
         self._replaced: dict[str, list[Replaced]] = {}
         self._upstream = ""
         self.automatic = 0
+        self._reports = Reports()
         self.halted = False
         self.last_repair: int | None = None
 
@@ -73,8 +74,9 @@ class Keeper:
 
     def note(self, seen: Observation, corrupt: set[str]) -> None:
         """An examined step; a pass follows at the next safe point if a layer is corrupt."""
-        self._pending = {self._model_of[layer] for layer in corrupt}
+        self._pending = set()
         if corrupt:
+            self._pending = {norm.model for norm in self._vitals.norms if norm.name in corrupt}
             self._upstream = self._explain(seen)
 
     def automatic_pass(self, step: int, models: set[str]) -> None:
@@ -234,6 +236,13 @@ class Keeper:
         return "; ".join(parts)
 
     def _warn(self, origin: wire.Origin, step: int, repairs: list[wire.Repair]) -> None:
+        layers = {repair.layer for repair in repairs}
+        if origin == "auto" and not self._reports.is_full(step, layers):
+            again, since = self._reports.repeats, self._reports.since
+            text = "%s The same %d layers were repaired again: %d passes since the report at iter %d."
+            level = logging.DEBUG if again % EVERY else logging.WARNING
+            log.log(level, text, _head(origin, step), len(layers), again, since)
+            return
         lines = describe(repairs)
         log.warning(
             "%s\n  Auto-sanitized %d BatchNorm statistics. The run is marked altered.",

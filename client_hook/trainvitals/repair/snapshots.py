@@ -5,6 +5,7 @@ no work: 16 vectors of 4 bytes per channel and statistic, 3.4 MB for ResNet-50's
 """
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import count, pairwise
 
@@ -68,6 +69,25 @@ class Snapshots:
         if oldest and (not self._older or oldest.arrival - self._older[-1].arrival >= SPACING):
             self._older.append(oldest)
         self._recent.append(snapshot)
+
+    def take_over(self, earlier: "Snapshots", layers: Collection[str]) -> None:
+        """Go on with the earlier snapshots of `layers`; of the other layers nothing is known for that time."""
+        shared = [name for name in self._slices if name in layers and name in earlier._slices]
+        if not shared:
+            return
+        mine, theirs = (
+            torch.cat([torch.arange(one._slices[name].start, one._slices[name].stop) for name in shared])
+            for one in (self, earlier)
+        )
+        for name in ("_recent", "_older", "_corrupt", "_unjudged"):
+            for snapshot in getattr(earlier, name):
+                kept = getattr(self, name)
+                known = [one for one in kept if one.arrival == snapshot.arrival]  # of another device's norms
+                values = known[0].values if known else snapshot.values.new_full((2 * self._channels,), torch.nan)
+                values.view(2, -1)[:, mine] = snapshot.values.view(2, -1)[:, theirs].to(values.device)
+                if not known:
+                    kept.append(Snapshot(snapshot.arrival, snapshot.step, values))
+        self._arrivals = count(next(earlier._arrivals))
 
     def previous(self) -> dict[int, dict[str, torch.Tensor]]:
         """The newest statistics whose step has been judged, by id of the module and name of the buffer."""

@@ -5,7 +5,7 @@ import numpy as np
 
 from trainvitals import wire
 from trainvitals_server.rules.block import Block, Finding, select
-from trainvitals_server.rules.levels import changes, latch
+from trainvitals_server.rules.levels import changes, graded
 
 RULE = "headroom"
 TITLE = "Little fp16 headroom"
@@ -27,9 +27,7 @@ def fold(state: State, block: Block) -> tuple[State, list[Finding]]:
         return state, []
     room = np.where(inputs.present & np.isnan(inputs.values), 0.0, inputs.values)  # NaN came in: nothing is left
     before = np.array([state.levels.get(layer, 0) for layer in inputs.layers])
-    levels = np.zeros(room.shape, dtype=np.int64)
-    for level, (fire, clear) in enumerate((WARNING, CRITICAL), start=1):
-        levels += latch(before >= level, room < fire, room >= clear)
+    levels = graded(before, room, (WARNING, CRITICAL))
     after = state.levels | dict(zip(inputs.layers, levels[-1].tolist(), strict=True))
     findings = [
         tell(inputs.layers[column], int(block.steps[row]), int(levels[row, column]), float(room[row, column]))

@@ -4,10 +4,16 @@ Everything here folds over rows (observations) of k columns and takes the state 
 result is the same however the rows were cut.
 """
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from trainvitals_server.rules.block import Bools, Ints
+from trainvitals_server.rules.block import Bools, Floats, Ints
+
+Number = TypeVar("Number", np.float64, np.int64)
 
 
 def latch(before: Bools, sets: Bools, resets: Bools) -> Bools:
@@ -17,6 +23,21 @@ def latch(before: Bools, sets: Bools, resets: Bools) -> Bools:
     last = np.where(decided, np.arange(len(decided))[:, None], 0)
     np.maximum.accumulate(last, axis=0, out=last)
     return np.take_along_axis(np.vstack([before, sets]), last, axis=0)[1:]
+
+
+def graded(before: Ints, values: Floats, thresholds: Sequence[tuple[float, float]]) -> Ints:
+    """How many levels deep each of k values is after each of n rows, int64[n, k], from `before` int[k]. Level i is
+    entered below the i-th pair's first threshold and left from its second on; a NaN decides nothing."""
+    levels = np.zeros(values.shape, dtype=np.int64)
+    for level, (fire, clear) in enumerate(thresholds, start=1):
+        levels += latch(before >= level, values < fire, values >= clear)
+    return levels
+
+
+def sliding(rows: NDArray[Number], width: int, how: np.ufunc) -> NDArray[Number]:
+    """`how` (an associative function) over each `width` rows that follow one another: [n - width + 1, k]."""
+    reduced: NDArray[Number] = how.reduce(np.lib.stride_tricks.sliding_window_view(rows, width, axis=0), axis=-1)
+    return reduced
 
 
 def changes(before: Ints, levels: Ints) -> list[tuple[int, int]]:

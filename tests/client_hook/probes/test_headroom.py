@@ -28,7 +28,9 @@ class Line:
             for layer, size in zip(self.layers, inputs, strict=True):
                 layer(torch.full((1, 1, 2), size))
         sampled = {}
-        for part in self.probe.collect():
+        parts = self.probe.collect()
+        assert not any(layer._forward_pre_hooks for layer in self.layers)
+        for part in parts:
             places = [self.probe.columns.tolist().index(column) for column in np.array(part.columns).tolist()]
             sampled |= dict(zip(places, part.values.tolist(), strict=True))
         for place, value in sampled.items():
@@ -41,6 +43,7 @@ def line() -> Iterator[Line]:
     """A line of layers that holds no hook afterwards."""
     made = Line()
     yield made
+    made.probe.detach()
     assert not any(layer._forward_pre_hooks for layer in made.layers)
 
 
@@ -79,3 +82,15 @@ def test_the_least_of_several_calls_counts(line: Line) -> None:
         line.layers[1](torch.tensor([[[-70000.0, 2.0]]]))
     (part,) = line.probe.collect()
     assert part.values.tolist() == [65504 / 32, 0.0]
+
+
+def test_a_layer_that_was_not_called_keeps_its_hook_until_it_is(line: Line) -> None:
+    """It may have been compiled since; it is left alone until it runs where hooks are heard."""
+    line.probe.arm(0)
+    assert line.probe.collect() == []
+    kept = [[*layer._forward_pre_hooks] for layer in line.layers]
+    assert all(len(hooks) == 1 for hooks in kept)
+    line.probe.arm(20)
+    assert [[*layer._forward_pre_hooks] for layer in line.layers] == kept
+    assert line.step(21, [1.0] * 10) == {}
+    assert len(line.step(40, [1.0] * 10)) == 10

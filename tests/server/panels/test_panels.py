@@ -26,7 +26,7 @@ STATS = {
         wire.HOOK_TIME,
     },
     wire.PARAMETER: {wire.GRAD_NORM},
-    wire.NORM: set(wire.NORM_STATS),
+    wire.NORM: {*wire.NORM_STATS, wire.BATCH_SHIFT},
     wire.INPUT: {wire.HEADROOM},
 }
 DECLARED = panels.declare()
@@ -41,11 +41,11 @@ def test_there_is_a_panel_for_each_file() -> None:
 
 
 def test_the_charts_the_failure_is_seen_on_are_there() -> None:
-    """Loss, gradients, both statistics, validation, learning rate, scaler, time, headroom, and the map of layers."""
+    """Loss, gradients, statistics, batch shift, validation, rate, scaler, time, headroom, the map of layers."""
     assert BY_ID.keys() >= {
         "loss", "gradient_norm", "parameter_gradient", "running_mean", "running_var", "validation_counts",
         "validation_quality", "validation_loss", "learning_rate", "loss_scale", "skipped_steps", "step_time",
-        "headroom", "metrics", "layers",
+        "headroom", "batch_shift", "metrics", "layers",
     }  # fmt: skip
 
 

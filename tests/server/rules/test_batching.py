@@ -24,15 +24,22 @@ FAST: tuple[Column, ...] = (
     *((layer, wire.INPUT, wire.HEADROOM) for layer in LAYERS),
     *((layer, wire.NORM, wire.NONFINITE_CHANNELS) for layer in LAYERS),
     *((layer, wire.NORM, wire.NEGATIVE_CHANNELS) for layer in LAYERS),
+    *((layer, wire.NORM, wire.VAR_MAX) for layer in LAYERS),
+    *((layer, wire.NORM, wire.BATCH_SHIFT) for layer in LAYERS),
+    *((layer, wire.NORM, wire.VAR_ROOM) for layer in LAYERS),
 )
 FEWER = tuple(column for column in FAST if column[0] != LAYERS[1])  # a layer that has gone
 
 NAN, INF = math.nan, math.inf
+RISING = object()  # with the step, and back to where it began after some thousand
 VALUES: dict[str, Sequence[object]] = {
     wire.LOSS: (0.3, 0.3, 0.3, NAN, INF, ABSENT),
     wire.LOSS_SCALE: (2.0, 65536.0, 0.25, 0.5, 1.0, NAN, ABSENT),
     wire.SKIPPED: (0.0, 0.0, 1.0, ABSENT),
     wire.GRAD_NORM: (0.1, 0.2, 0.3, INF, NAN, ABSENT),
+    wire.VAR_MAX: (RISING, RISING, RISING, RISING, NAN, INF, ABSENT),
+    wire.BATCH_SHIFT: (0.5, 0.7, 30.0, 7.0, NAN, ABSENT),
+    wire.VAR_ROOM: (60.0, 5.0, 3.0, 1.0, 0.0, NAN, ABSENT),
     wire.HEADROOM: (20.0, 9.0, 5.0, 2.0, 1.5, 0.0, INF, NAN, ABSENT, ABSENT),
     wire.NONFINITE_CHANNELS: (0.0, 0.0, 3.0, ABSENT),
     wire.NEGATIVE_CHANNELS: (0.0, 0.0, 1.0, ABSENT),
@@ -40,8 +47,8 @@ VALUES: dict[str, Sequence[object]] = {
 KEYS = ([], ["a.weight"], ["a.running_var"], ["a.weight", "b.moments"])
 STRIDES = (1, 1, 1, 7, 600)
 
-# One record is twelve bytes, each of which picks one thing: hypothesis draws and shrinks bytes fast.
-RECORDS = st.lists(st.binary(min_size=12, max_size=12), min_size=1, max_size=30)
+# One record is eighteen bytes, each of which picks one thing: hypothesis draws and shrinks bytes fast.
+RECORDS = st.lists(st.binary(min_size=18, max_size=18), min_size=1, max_size=30)
 
 
 def sequence(records: Sequence[bytes]) -> list[Item]:
@@ -57,7 +64,8 @@ def frame(step: int, record: bytes) -> Row:
     """One frame, of the usual layout or of the one with a layer less, with now and then a value missing."""
     columns = FEWER if record[1] % 5 == 4 else FAST
     pools = [VALUES[stat] for _, _, stat in columns]
-    return Row(step, columns, tuple(pool[byte % len(pool)] for byte, pool in zip(record, pools, strict=False)))
+    drawn = [pool[byte % len(pool)] for byte, pool in zip(record, pools, strict=False)]
+    return Row(step, columns, tuple(2 ** (step % 4001 / 60) if value is RISING else value for value in drawn))
 
 
 def event(step: int, record: bytes) -> wire.Event:
@@ -94,7 +102,7 @@ def test_a_rule_says_the_same_however_records_were_cut(rule: Rule, records: list
 def test_such_sequences_make_every_rule_speak(rule: Rule) -> None:
     """Otherwise the property above would hold of silence."""
     draw = random.Random(0)
-    stormy = [draw.randbytes(12) for _ in range(3000)]
-    calm = [bytes(12)] * 300
+    stormy = [draw.randbytes(18) for _ in range(3000)]
+    calm = [bytes(18)] * 300
     _, findings = fold(rule, cut(sequence(stormy + calm), []))
     assert {finding.active for finding in findings} >= ({True} if rule.name == "fault" else {True, False})

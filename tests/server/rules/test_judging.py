@@ -13,6 +13,10 @@ from trainvitals_server.rules.block import Block, Finding
 from trainvitals_server.rules.registry import Rule
 
 NAMES = {
+    "batch_shift",
+    "half_variance",
+    "headroom_falling",
+    "variance_slope",
     "checkpoint_refused",
     "fault",
     "gradient_nonfinite",

@@ -51,6 +51,97 @@ def test_headroom_of_an_input_that_is_nan_is_none_at_all() -> None:
     assert "overflowed" in found[0].text
 
 
+def room(values: list[object]) -> Block:
+    return frames({("conv", wire.INPUT, wire.HEADROOM): values})
+
+
+def test_a_ramp_is_seen_before_the_headroom_is_low() -> None:
+    """An input that doubles every 5 steps, sampled each fifth: two doublings twice over, and 40 steps are left."""
+    found = judge(
+        "headroom_falling", room([2.0 ** (16 - max(0, n - 60) / 5) if n % 5 == 0 else ABSENT for n in range(200)])
+    )
+    assert course(found)[0][1] == "warning"
+    assert found[0].step <= 111  # the headroom is gone at 141
+    assert 20 <= found[0].value < 40
+    assert "conv" in found[0].text
+    assert "limit 40" in found[0].text
+
+
+def test_a_headroom_that_comes_to_rest_falls_no_more() -> None:
+    """Once nothing of the fall is left among the last 60 steps."""
+    found = judge("headroom_falling", room([2.0 ** (12 - min(max(0, n - 60), 30) / 5) for n in range(200)]))
+    assert [severity for _, severity in course(found)] == ["warning", "cleared"]
+    assert "no longer falls" in found[1].text
+
+
+def test_jumps_and_start_ups_are_no_ramp() -> None:
+    """A heavy-tailed input, a change that comes once, the first 50 steps, a slow drift, samples that are NaN."""
+    tails = [2.0 ** (12 - (7 * n * n % 11)) for n in range(300)]
+    once = [4000.0] * 100 + [100.0] * 100
+    start = [2.0 ** max(6, 16 - n / 2) for n in range(150)]
+    drift = [2.0 ** (16 - n / 50) for n in range(400)]
+    broken = [4000.0, NAN, INF] * 50
+    assert [judge("headroom_falling", room(list(case))) for case in (tails, once, start, drift, broken)] == [[]] * 5
+
+
+def armed(variances: list[float], since: int = 0) -> Block:
+    shifts = [ABSENT] * since + [1.0] * (len(variances) - since)
+    return frames({norm("bn", wire.VAR_MAX): variances, norm("bn", wire.BATCH_SHIFT): shifts})
+
+
+def test_a_variance_that_grows_eightfold_in_50_steps_is_a_warning() -> None:
+    """It clears when less than a doubling is left in the window."""
+    found = judge("variance_slope", armed([*[1.0] * 60, *[2.0 ** (n / 10) for n in range(41)], *[16.0] * 60]))
+    assert course(found) == [(92, "warning"), (140, "cleared")]
+    assert "8 times" in found[0].text
+    assert found[0].threshold == 8
+
+
+def test_a_slower_rise_or_one_of_a_layer_not_armed_says_nothing() -> None:
+    """Nor does one from nothing, nor one that is Inf at once, which is another rule's."""
+    slow = [2.0 ** (n / 20) for n in range(200)]
+    start = [2.0 ** (min(n, 40) / 5) for n in range(100)]
+    nothing = [1e-12 * 2.0**n for n in range(30)]
+    assert not judge("variance_slope", armed(slow))
+    assert not judge("variance_slope", armed(start, since=41))
+    assert not judge("variance_slope", armed(nothing))
+    assert not judge("variance_slope", armed([1.0, NAN, INF, -1.0, 1.0]))
+
+
+def test_one_wide_batch_is_no_slope() -> None:
+    """However wide: the running variance falls again."""
+    assert not judge("variance_slope", armed([*[1.0] * 60, *[1 + 1e4 * 0.9**n for n in range(90)]]))
+
+
+def test_a_variance_that_is_not_read_any_more_ends_the_alert() -> None:
+    """After a repair the layer is silent for 50 updates."""
+    ramp = [2.0**n for n in range(7)]
+    block = frames({
+        norm("bn", wire.VAR_MAX): [*ramp, *[1.0] * 60],
+        norm("bn", wire.BATCH_SHIFT): [*[0.1] * 7, *[ABSENT] * 60],
+    })  # fmt: skip
+    assert course(judge("variance_slope", block)) == [(7, "warning"), (55, "cleared")]
+
+
+def test_three_far_batches_in_ten_steps_are_a_warning() -> None:
+    """It clears when ten steps have seen none beyond 5 standard deviations; NaN and Inf say nothing."""
+    shifts = [1, 12, 1, 1, 12, 1, 15, 6, *[1] * 12]
+    found = judge("batch_shift", frames({norm("bn", wire.BATCH_SHIFT): shifts}))
+    assert course(found) == [(7, "warning"), (18, "cleared")]
+    assert "15 standard deviations" in found[0].text
+    assert not judge("batch_shift", frames({norm("bn", wire.BATCH_SHIFT): [1, 12, 12, *[1] * 8, 12, NAN, INF, INF]}))
+
+
+def test_a_variance_held_in_fp16_warns_at_a_quarter_of_its_range() -> None:
+    """And is critical at half of it; half as much again clears it, and NaN is another rule's."""
+    rooms = [100, 3.9, 1.9, 2.5, 3, 5, 6, NAN]
+    found = judge("half_variance", frames({norm("bn", wire.VAR_ROOM): rooms}))
+    assert course(found) == [(2, "warning"), (3, "critical"), (5, "warning"), (7, "cleared")]
+    assert "16,796" in found[0].text
+    assert "above 16,376" in found[0].text
+    assert found[1].threshold == 32752
+
+
 def test_loss_scale_falling_fires_at_the_third_backoff_in_100_steps() -> None:
     """And clears when 100 steps have seen none."""
     scales = [64, 32, 32, 16, 8, *[8] * 100]
