@@ -51,7 +51,7 @@ with torch on one thread; medians over steps.
 - *Helpers*: likewise, processes that the way has started; counted in ticks of 10 ms.
 - *x floor*: beside the floor measured in the same process. *Process* is training thread plus other threads.
 - *Memory*: the kernel's high-water mark of the resident set in 20 watched steps, after 210 others, less that in 20
-  plain steps before, in one process. The package's code was loaded before."""
+  plain steps before, in one process. The package's code (some 5 MiB) was loaded before."""
 
 LIMITS = """\
 - They are of one machine, which other work may share. Differences of some per cent between two runs mean nothing.

@@ -410,3 +410,22 @@ def fallen(rank: int, at: int, settings: dict[str, Any]) -> str:
             optimizer.step()
             watch.step()
     return watch.run_id
+
+
+def clipped_shards(rank: int, steps: int) -> tuple[Told, list[float]]:
+    """A loop under FSDP that clips; the total norm after it, by collectives of the loop's own."""
+    model = sharded(plain_net())
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+    watch = trainvitals.watch(model, optimizer, mode="offline")
+    found = []
+    for step in range(steps):
+        optimizer.zero_grad()
+        model(share(rank, step, 2)).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+        norms = [p.grad.full_tensor().norm() for p in model.parameters()]  # type: ignore[union-attr]
+        found.append(float(torch.stack(norms).norm()))
+        optimizer.step()
+        watch.step()
+    watch.close()
+    assert watch.spool_path is not None
+    return Told(watch.run_id, watch.spool_path, [], {}), found

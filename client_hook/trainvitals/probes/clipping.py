@@ -25,7 +25,8 @@ AIM_AGAIN = 100  # steps for which a good choice is kept
 
 class Clipping:
     """Measures at one of `parameters` (pairs of name and parameter): of those at the places that the clock owns; where
-    it owns none, nothing is measured."""
+    it owns none, nothing is measured. Of sharded parameters what lies here is measured, since the factor is the same
+    everywhere, and the total is the square of this process's part."""
 
     name = "clipping"
 
@@ -33,12 +34,11 @@ class Clipping:
         self, parameters: Sequence[tuple[str, torch.nn.Parameter]], owned: Collection[int], columns: Columns
     ) -> None:
         self._parameters = [parameter for _, parameter in parameters]
-        self.ratio = self.total = -1
+        self._sharded = is_sharded(self._parameters)
         self._owned = sorted((i for i in owned if self._parameters[i].numel()), key=self._size)
         if self._owned:
             self.ratio = columns.add("", wire.RUN, wire.CLIP_RATIO)
-        if self._owned and not is_sharded(self._parameters):  # of shards nobody here knows the total
-            self.total = columns.add("", wire.RUN, wire.GRAD_NORM_CLIPPED)
+            self.total = columns.add("", wire.RUN, wire.GRAD_NORM_CLIPPED + (wire.SHARD if self._sharded else ""))
         small = sorted(i for i in self._owned if self._size(i) <= SMALL)
         self._candidates = np.array(small or self._owned[:1], dtype=np.intp)
         self._anchor = int(self._candidates[-1]) if len(self._candidates) else None
@@ -72,10 +72,11 @@ class Clipping:
             return
         if norms[self._anchor] == 0:
             seen.present[self.ratio] = False
-        if self.total >= 0 and seen.present[self.ratio]:
+        if seen.present[self.ratio]:
             with np.errstate(all="ignore"):
-                total = np.sqrt(np.square(norms[self._owned].astype(np.float64)).sum())
-                seen.put(self.total, float(total * seen.values[self.ratio]))
+                owned, ratio = norms[self._owned].astype(np.float64), float(seen.values[self.ratio])
+                total = owned.sum() * ratio**2 if self._sharded else np.sqrt(np.square(owned).sum()) * ratio
+                seen.put(self.total, float(total))
         self._aim(norms)
 
     def _aim(self, norms: npt.NDArray[np.float32]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from loops import spooled
 from processes import run_ranks
-from rank_loops import shard_norms
+from rank_loops import clipped_shards, shard_norms
 from series import by_series
 from trainvitals import wire
 
@@ -41,3 +41,12 @@ def test_every_rank_sends_its_part_and_nothing_under_the_name_of_the_whole(tmp_p
             "2.weight",
             "2.bias",
         }
+
+
+def test_clipping_is_seen_in_the_part_that_lies_here(tmp_path: Path) -> None:
+    """One factor for all, so that the squares of the parts after it add up as well."""
+    answers = run_ranks(2, clipped_shards, tmp_path, STEPS)
+    key = "", wire.RUN, wire.GRAD_NORM_CLIPPED + wire.SHARD
+    parts = [by_series(spooled(told.spool))[key] for told, _ in answers]
+    totals = [sum(part[step] for part in parts) ** 0.5 for step in range(STEPS)]
+    assert totals == pytest.approx(answers[0][1], rel=1e-4)
