@@ -52,6 +52,7 @@ class Headroom:
         self._seen: dict[int, Extremes] = {}
         self._newest = np.full(len(kept[::stride]), np.inf)  # headroom when last sampled
         self._reference = self._newest.copy()  # and when all were last sampled
+        self._last = -1  # the step before which it was last asked; not every step is observed
 
     def arm(self, count: int) -> None:
         """After `count` steps: measure the forwards from now to the next `collect`, of the layers whose turn it is."""
@@ -65,10 +66,12 @@ class Headroom:
 
     def _due(self, count: int) -> list[int]:
         """The places to sample in the step after `count` steps."""
-        if count % ALL == 0:
+        if count // ALL > self._last // ALL:
+            self._last = count
             self._reference = self._newest.copy()
             return list(range(len(self._modules)))
-        return (self._lowest(np.isfinite(self._newest)) if count % OFTEN == 0 else []) or self._lowest(self._falling())
+        often, self._last = count // OFTEN > self._last // OFTEN, count
+        return (self._lowest(np.isfinite(self._newest)) if often else []) or self._lowest(self._falling())
 
     def _falling(self) -> npt.NDArray[np.bool_]:
         known = np.isfinite(self._reference)

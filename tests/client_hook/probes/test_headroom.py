@@ -94,3 +94,10 @@ def test_a_layer_that_was_not_called_keeps_its_hook_until_it_is(line: Line) -> N
     assert [[*layer._forward_pre_hooks] for layer in line.layers] == kept
     assert line.step(21, [1.0] * 10) == {}
     assert len(line.step(40, [1.0] * 10)) == 10
+
+
+def test_where_steps_are_thinned_the_turns_come_with_the_next_observed_one(line: Line) -> None:
+    """Every eighth step is observed: all layers after each multiple of 20, a few after each of 5."""
+    sampled = {count: len(line.step(count, [1.0] * 10)) for count in range(0, 65, 8)}
+    assert [count for count, layers in sampled.items() if layers == 10] == [0, 24, 40, 64]
+    assert {layers for count, layers in sampled.items() if layers != 10} == {4}
