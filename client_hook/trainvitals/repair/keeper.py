@@ -19,7 +19,7 @@ from trainvitals.layers import Norm, named_norms
 from trainvitals.options import Options
 from trainvitals.record.findings import health_check
 from trainvitals.record.observation import Observation
-from trainvitals.repair.reports import EVERY, Reports
+from trainvitals.repair.reports import Reports
 from trainvitals.repair.sanitize import Donor, bad_channels, corrupt_buffers, describe, repair_statistics
 from trainvitals.vitals import Vitals
 
@@ -238,10 +238,8 @@ class Keeper:
     def _warn(self, origin: wire.Origin, step: int, repairs: list[wire.Repair]) -> None:
         layers = {repair.layer for repair in repairs}
         if origin == "auto" and not self._reports.is_full(step, layers):
-            again, since = self._reports.repeats, self._reports.since
             text = "%s The same %d layers were repaired again: %d passes since the report at iter %d."
-            level = logging.DEBUG if again % EVERY else logging.WARNING
-            log.log(level, text, _head(origin, step), len(layers), again, since)
+            log.warning(text, _head(origin, step), len(layers), self._reports.repeats, self._reports.since)
             return
         lines = describe(repairs)
         log.warning(

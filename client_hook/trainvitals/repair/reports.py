@@ -1,10 +1,9 @@
-"""How much is said of a repair: all of it at first, and little of one that has to be repeated at every step."""
+"""How much is said of a repair: all of it at first, and one line of one that has to be repeated at every step."""
 
 from dataclasses import dataclass, field
 
 FULL = 3  # passes over the same layers that are told in full
 AGAIN = 100  # steps after which they are told in full once more
-EVERY = 10  # of the passes in between one is told, in one line
 
 
 @dataclass
