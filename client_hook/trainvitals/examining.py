@@ -12,6 +12,7 @@ from trainvitals import wire
 from trainvitals.following import Following
 from trainvitals.origin.inquiry import Inquiry
 from trainvitals.probes.guard import Guard
+from trainvitals.probes.norms import LARGEST
 from trainvitals.record.findings import Context, GradientFindings, ResultFindings, StatisticsFindings, health_check
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit
@@ -190,9 +191,8 @@ class Examiner:
 
 def _total(norms: npt.NDArray[np.float32], *, squared: bool) -> float:
     """The norm over all parameters; where they are sharded, the square of this process's part of it."""
-    if squared:
-        return float(norms.sum(dtype=np.float64))
-    return math.sqrt(np.square(norms, dtype=np.float64).sum())
+    total = float(norms.sum(dtype=np.float64)) if squared else math.sqrt(np.square(norms, dtype=np.float64).sum())
+    return min(total, LARGEST) if math.isfinite(total) else total
 
 
 def _log_health(step: int, statistics: list[str], wrong: list[str]) -> None:

@@ -14,6 +14,8 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 Models = Mapping[str, nn.Module]
 STATISTICS = ("running_mean", "running_var")
+# What the wrappers of torch.compile, FSDP and activation checkpointing call the module inside them.
+WRAPPED = ("", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def named_parameters(models: Models) -> Iterator[tuple[str, nn.Parameter]]:
 
 def clean_name(key: str, name: str) -> str:
     """The user's name for what `named_modules` or `named_parameters` calls `name` within the model `key`."""
-    return ".".join(part for part in (key, *name.split(".")) if part not in ("", "_orig_mod"))
+    return ".".join(part for part in (key, *name.split(".")) if part not in WRAPPED)
 
 
 def is_selected(name: str, include: list[str] | None, exclude: list[str] | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.nn.functional import all_reduce
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -395,6 +395,30 @@ def shard_norms(rank: int, steps: int, repeated: bool, settings: dict[str, Any])
     watch.close()
     assert watch.spool_path is not None
     return Told(watch.run_id, watch.spool_path, [], {}), found
+
+
+def flat_norms(rank: int, steps: int) -> tuple[Told, float]:
+    """The same by FSDP of the first kind, whose flat parameters hold whole units; and the true total by a twin."""
+    torch.manual_seed(0)
+    twin = plain_net()
+    model = plain_net()
+    model.load_state_dict(twin.state_dict())
+    cpu = torch.device("cpu")
+    model[0] = FullyShardedDataParallel(model[0], device_id=cpu)
+    whole = FullyShardedDataParallel(model, device_id=cpu)
+    optimizer = torch.optim.SGD(whole.parameters(), 0.0)
+    watch = trainvitals.watch(whole, optimizer, mode="offline")
+    for _ in range(steps):
+        optimizer.zero_grad()
+        whole(share(rank, 0, 2)).square().mean().backward()
+        optimizer.step()
+        watch.step()
+    watch.close()
+    batch = torch.cat([share(one, 0, 2) for one in range(2)])
+    twin(batch).square().mean().backward()
+    assert watch.spool_path is not None
+    squares = [float(p.grad.square().sum()) for p in twin.parameters() if p.grad is not None]
+    return Told(watch.run_id, watch.spool_path, [], {}), sum(squares)
 
 
 def fallen(rank: int, at: int, settings: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from trainvitals.record.transfer import Part
 SMALL = 1 << 14  # elements of a tensor that is stacked at most
 FEWEST = 4  # tensors of one shape from which on stacking pays
 PIECE = 1 << 18  # elements stacked at a time: 1 MiB of float32
+LARGEST = float(np.finfo(np.float32).max)
 KEPT = 8  # combinations remembered: a GAN's backwards alternate between two
 
 Kind = tuple[torch.dtype, torch.layout, torch.device]
@@ -91,8 +92,22 @@ class _Plan:
     steps: list[_Stack | _Group]
 
     def read(self, tensors: Tensors) -> Part:
-        values = [step.read(tensors).float() for step in self.steps]
-        return Part(self.columns, torch.cat(values) if len(values) > 1 else values[0])
+        read = [step.read(tensors).float() for step in self.steps]
+        values = torch.cat(read) if len(read) > 1 else read[0]
+        if values.device.type == "cpu" and np.isinf(values.numpy()).any():
+            self._measure_again(tensors, values)
+        return Part(self.columns, values)
+
+    def _measure_again(self, tensors: Tensors, values: torch.Tensor) -> None:
+        """Squares of float32 overflow from 1.8e19 on: an infinite norm need not mean an infinite element. In float64
+        they do not; what is then too large for float32 is given as its largest number. On other devices, where looking
+        would mean waiting, such a norm stays infinite."""
+        places = [place for step in self.steps for place in step.places]
+        for i in torch.isinf(values).nonzero().flatten().tolist():
+            tensor = tensors[places[i]]
+            if tensor is not None:
+                norm = torch.linalg.vector_norm(plain(tensor).double())
+                values[i] = norm.clamp(max=LARGEST) if bool(torch.isfinite(norm)) else norm
 
 
 def _divide(tensors: Tensors, kind: Kind, places: list[int]) -> list[_Stack | _Group]:

@@ -2,8 +2,10 @@
 
 FSDP (`fully_shard`) and tensor parallelism keep parameters, gradients and optimizer state as DTensors: a local tensor,
 and how the whole is laid out over the mesh. Any operation on a DTensor may communicate; taking its local tensor does
-not, so that is all that is ever done here. The squared norms of the shards add up to that of the whole as long as each
-part is counted once: where the layout repeats a part, only its first holder counts.
+not, so that is all that is ever done here. FSDP of the first kind keeps flat parameters, each of which holds this
+process's part of a whole unit: their names and norms are the unit's. (With `use_orig_params=True` it gives no gradient
+to hook, and none is recorded.) The squared norms of the shards add up to that of the whole as long as each part is
+counted once: where the layout repeats a part, only its first holder counts.
 """
 
 import sys
@@ -14,7 +16,7 @@ import torch
 
 def is_sharded(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether norms of these are sums over several processes."""
-    return any(_is_dtensor(tensor) for tensor in tensors)
+    return any(_is_dtensor(tensor) or _is_flat(tensor) for tensor in tensors)
 
 
 @torch.no_grad()
@@ -27,7 +29,7 @@ def counts_here(tensor: torch.Tensor, leads: bool) -> bool:
     """Whether this process is the one that counts its part: the first of those that hold the same. An ordinary tensor
     among sharded ones is the same everywhere, and counts where `leads` is true."""
     if not _is_dtensor(tensor):
-        return leads
+        return leads or _is_flat(tensor)
     where = tensor.device_mesh.get_coordinate()  # type: ignore[attr-defined]
     if where is None:
         return False
@@ -54,3 +56,8 @@ def _is_dtensor(tensor: torch.Tensor) -> bool:
     """The module is asked only where somebody has imported it, without which there can be none."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
+
+
+def _is_flat(tensor: torch.Tensor) -> bool:
+    """A `FlatParameter`, by the mark that it bears."""
+    return bool(getattr(tensor, "_is_flat_param", False))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import trainvitals
+from loops import of_type
 from recorded import declared, faults, records_of, series
 from training_loops import batch, net, odd, odd_step, seed_all
 from trainvitals import wire
@@ -157,3 +158,17 @@ def test_a_backward_per_layer_is_one_step_with_all_of_them() -> None:
         optimizer.step()
     records = records_of(watch)
     assert all(len(series(records, name, wire.GRAD_NORM)) == 3 for name, _ in model.named_parameters())
+
+
+def test_huge_finite_gradients_are_not_called_infinite() -> None:
+    """Their squares overflow float32; no event, a finite total."""
+    model = nn.Linear(4, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    watch = trainvitals.watch(model, optimizer, mode="offline")
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.full((2, 4), 1e25)).sum().backward()
+        optimizer.step()
+    records = records_of(watch)
+    assert of_type(records, wire.NonFinite) == []
+    assert series(records, "", wire.GRAD_NORM)[0] == pytest.approx(4e25)

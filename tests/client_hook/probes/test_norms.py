@@ -105,3 +105,13 @@ def test_a_non_finite_element_shows_in_its_own_norm_alone(value: float) -> None:
         tensors[place][1] = 1.0
         assert [math.isfinite(norm) for norm in got if norm is not None] == [i != place for i in range(6)]
         assert math.isnan(got[place] or 0) == math.isnan(value)
+
+
+@pytest.mark.parametrize("count", [1, norms.FEWEST])
+def test_a_norm_whose_squares_overflow_is_no_infinity(count: int) -> None:
+    """Elements of 1e25 are finite, and so is their norm; an infinite element stays one."""
+    tensors = [torch.full((100,), 1e25) for _ in range(count)]
+    assert read(reader_of(count), tensors) == pytest.approx([1e26] * count)
+    assert read(reader_of(2), [torch.full((100,), 3e38), torch.ones(3)])[0] == norms.LARGEST
+    spoiled = [torch.full((100,), 1e25), torch.tensor([1.0, math.inf])]
+    assert read(reader_of(2), spoiled) == [pytest.approx(1e26), math.inf]

@@ -6,7 +6,7 @@ import pytest
 
 from loops import spooled
 from processes import run_ranks
-from rank_loops import clipped_shards, shard_norms
+from rank_loops import clipped_shards, flat_norms, shard_norms
 from series import by_series
 from trainvitals import wire
 
@@ -50,3 +50,12 @@ def test_clipping_is_seen_in_the_part_that_lies_here(tmp_path: Path) -> None:
     parts = [by_series(spooled(told.spool))[key] for told, _ in answers]
     totals = [sum(part[step] for part in parts) ** 0.5 for step in range(STEPS)]
     assert totals == pytest.approx(answers[0][1], rel=1e-4)
+
+
+def test_flat_parameters_are_parts_too(tmp_path: Path) -> None:
+    """FSDP of the first kind: each unit by its own name, the squares of its parts adding up to the whole."""
+    answers = run_ranks(2, flat_norms, tmp_path, STEPS)
+    parts = [by_series(spooled(told.spool)) for told, _ in answers]
+    for step in range(STEPS):
+        assert sum(one["", wire.RUN, SQUARES][step] for one in parts) == pytest.approx(answers[0][1], rel=1e-4)
+    assert {layer for layer, kind, _ in parts[0] if kind == wire.PARAMETER} == {"_flat_param", "0._flat_param"}
