@@ -81,6 +81,15 @@ def run(part: str, *arguments: str, **environment: str) -> dict[str, Any]:
     return found
 
 
+def attempt(what: str, part: str, *arguments: str, **environment: str) -> dict[str, Any] | None:
+    """The same; None, said loudly, where it fails: the other figures are worth having."""
+    try:
+        return run(part, *arguments, **environment)
+    except subprocess.CalledProcessError as error:
+        print(f"*** {what}: NOT MEASURED, it ended with {error.returncode} ***", flush=True)
+        return None
+
+
 @contextlib.contextmanager
 def serving() -> Iterator[str]:
     """A server on this machine, in a process of its own; yields its directory."""
@@ -106,14 +115,10 @@ def compare(case: str, names: list[str], rounds: int, steps: int) -> dict[str, d
     for name in names:
         with contextlib.ExitStack() as stack:
             environment = {"TRAINVITALS_DIR": stack.enter_context(serving())} if name.endswith("online") else {}
-            try:
-                found[name] = run("child", case, name, str(rounds), str(steps), **environment)
-            except subprocess.CalledProcessError as error:
-                print(
-                    f"*** {CASES[case].title}, {name}: NOT MEASURED, it ended with {error.returncode} ***", flush=True
-                )
-                continue
-        one = found[name]
+            one = attempt(f"{CASES[case].title}, {name}", "child", case, name, str(rounds), str(steps), **environment)
+        if one is None:
+            continue
+        found[name] = one
         print(
             f"{CASES[case].title:24} {name:24} thread {one['thread'] * 1e3:8.2f} ms"
             f"  floor {one['floor'] * 1e3:6.2f}  other threads {one['threads'] * 1e3:7.2f}"
@@ -171,8 +176,9 @@ def main() -> None:
     if ours in names:
         for case in ("3000", "10000"):
             grown += compare(case, [ours], options.rounds, 2).values()
-        memory = {CASES[case].title: run("memory", case) for case in cases}
-    cuda = run("cuda") if options.cuda and torch.cuda.is_available() else None
+        held = {CASES[case].title: attempt(f"{CASES[case].title}, memory", "memory", case) for case in cases}
+        memory = {title: one for title, one in held.items() if one is not None}
+    cuda = attempt("CUDA", "cuda") if options.cuda and torch.cuda.is_available() else None
     if options.cuda and cuda is None:
         print("*** CUDA: NOT MEASURED, there is no CUDA device ***", flush=True)
     text = document(costs, absent, grown, memory, cuda)

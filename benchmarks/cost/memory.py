@@ -68,7 +68,7 @@ def load_code() -> None:
 def measure(case: Case) -> dict[str, int]:
     """`added` is the difference, `statistics` the size of all running statistics once."""
     load_code()
-    step = Step(replace(case, batch=1, size=min(case.size, 32)))
+    step = Step(replace(case, batch=2, size=min(case.size, 32)))
     for _ in range(COUNTED):
         step()
     plain = peak_of(COUNTED, step)
