@@ -181,7 +181,7 @@ def main() -> None:
     cuda = attempt("CUDA", "cuda") if options.cuda and torch.cuda.is_available() else None
     if options.cuda and cuda is None:
         print("*** CUDA: NOT MEASURED, there is no CUDA device ***", flush=True)
-    text = document(costs, absent, grown, memory, cuda)
+    text = document(costs, wanted, grown, memory, cuda)
     print(text)
     if options.write:
         options.write.write_text(text)
@@ -189,7 +189,7 @@ def main() -> None:
 
 def document(
     costs: dict[str, dict[str, dict[str, Any]]],
-    absent: list[str],
+    wanted: list[str],
     grown: list[dict[str, Any]],
     memory: dict[str, dict[str, Any]],
     cuda: dict[str, Any] | None,
@@ -207,7 +207,7 @@ def document(
         sections += [
             f"## {one.title}",
             f"Batch {one.batch} at {one.size} x {one.size}; a plain step takes {step * 1e3:.0f} ms of CPU.",
-            report.costs(figures, absent),
+            report.costs(figures, [name for name in wanted if name not in figures]),
         ]
     if grown:
         sections += ["## By the number of parameters", report.growth(grown)]

@@ -29,7 +29,7 @@ def costs(figures: Mapping[str, Figures], absent: Iterable[str]) -> str:
     """One network: a row per way."""
     floor = figures["floor"]["floor"]
     rows = [_row(name, one, floor) for name, one in figures.items()]
-    rows += [[name, *["not measured: not installed"], *[""] * 5] for name in absent]
+    rows += [[name, *["**not measured**"], *[""] * 5] for name in absent]
     head = (
         "added per step, ms",
         "training thread",
