@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -137,7 +138,8 @@ def machine() -> str:
     )
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     today = datetime.datetime.now(datetime.UTC).date()
-    return f"{model}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}; {today}."
+    load = f"load average {os.getloadavg()[0]:.1f}"
+    return f"{model}, {os.cpu_count()} cores, {load}; Python {platform.python_version()}, {versions}; {today}."
 
 
 def _version(name: str) -> str:
@@ -197,7 +199,7 @@ def document(
     """The figures, and how to read them."""
     sections = [
         "# What watching costs",
-        f"Written by `make bench` (`python benchmarks/hook.py --cuda --write docs/cost.md`); do not edit.\n{machine()}",
+        f"Written by `{shlex.join(['python', *sys.argv])}`, which `make bench` calls; do not edit.\n{machine()}",
         "## Goals",
         report.goals(costs.get("resnet50", {}), costs["many"], grown, memory, cuda),
     ]

@@ -22,7 +22,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def milliseconds(seconds: float) -> str:
     """With a hundredth, which is about what can be told apart."""
-    return f"{seconds * 1e3:.2f}"
+    return f"{max(seconds, 0.0) * 1e3:.2f}"
 
 
 def costs(figures: Mapping[str, Figures], absent: Iterable[str]) -> str:
