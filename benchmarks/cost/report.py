@@ -22,7 +22,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def milliseconds(seconds: float) -> str:
     """With a hundredth, which is about what can be told apart."""
-    return f"{max(seconds, 0.0) * 1e3:.2f}"
+    return f"{round(seconds * 1e3, 2) + 0.0:.2f}"  # no -0.00
 
 
 def costs(figures: Mapping[str, Figures], absent: Iterable[str]) -> str:
