@@ -13,7 +13,7 @@ demo: $(VENV)/demo.ok  ## server and example: it breaks, is seen, and recovers; 
 
 test: $(VENV)/dev.ok chromium  ## all tests, with the coverage gate
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report= $(ARGS)
 	$(BIN)/python -m coverage report --skip-covered --fail-under=85
 
 check: $(VENV)/dev.ok web/node_modules/.ok  ## linters and type checks
