@@ -32,6 +32,7 @@ bench: $(VENV)/bench.ok  ## what watching costs, beside the peers: into docs/cos
 	$(BIN)/python benchmarks/diagnose.py
 	$(BIN)/python benchmarks/repair.py
 	$(BIN)/python benchmarks/early_warning.py
+	$(BIN)/python benchmarks/origin.py
 
 screenshots: $(VENV)/dev.ok chromium  ## docs/screenshots, made again
 	$(BIN)/python docs/screenshots.py

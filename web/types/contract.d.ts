@@ -119,6 +119,9 @@ export interface Incident {
   chain: { step: number; time: string; type: string; layer: string | null; text: string }[];
   sanitizations: number;
   advice: string[];
+  origin: string | null;
+  origin_layer: string | null;
+  rank: number;
 }
 
 export interface At {

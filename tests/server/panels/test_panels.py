@@ -19,6 +19,7 @@ STATS = {
     wire.RUN: {
         wire.LOSS,
         wire.GRAD_NORM,
+        wire.GRAD_NORM_CLIPPED,
         wire.LEARNING_RATE,
         wire.LOSS_SCALE,
         wire.SKIPPED,

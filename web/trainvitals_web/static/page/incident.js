@@ -18,7 +18,7 @@ export function incidents(incidents, view) {
 /** @param {Incident} one @param {View} view */
 function written(one, view) {
   return html`<summary>
-      <b>From step ${step(one.first_bad_step)}</b>
+      <b>From step ${step(one.first_bad_step)}${one.rank ? ` on rank ${one.rank}` : ""}</b>
       <span class=${one.open ? "broken" : "repaired"}
         >${one.open ? "still open" : `over${one.last_step === null ? "" : ` by step ${step(one.last_step)}`}`}</span
       >
