@@ -47,15 +47,17 @@ def watch(
     start_step: int = 0,
     scheduler: Any = None,
     max_repairs: int | None = None,
+    replay: bool = True,
     keep_batches: bool = True,
 ) -> "Watch":
     """Watch a model while it trains. Raises ConfigurationError for a wrong setting; after that nothing raises.
 
     `model` and `optimizer` may be dicts, whose keys become prefixes. `mode` is "online" (spool and stream), "offline"
     (spool only) or "disabled" (no effect, no files, no threads). `resume` names the run to go on with, or is what
-    `load_checkpoint` returned: then its run, step and best metric are taken up. `keep_batches` keeps the first few
-    batches in which something became non-finite beside the spool, on this machine. Watching the same model twice
-    returns the same Watch. Of processes that train together each calls it; they take rank 0's run.
+    `load_checkpoint` returned: then its run, step and best metric are taken up. `replay` runs a batch in which
+    something became non-finite once more, to find what broke first; a forward that changes more than buffers and
+    parameters that are not trained may want it off. `keep_batches` keeps the first few such batches beside the spool, on
+    this machine. Watching the same model twice returns the same Watch.
     """
     loaded = resume if isinstance(resume, LoadedCheckpoint) else None
     models: Models = {"": model} if isinstance(model, nn.Module) else dict(model)
@@ -75,6 +77,7 @@ def watch(
         mode=cast("Mode", choose_mode(mode)),
         server=server,
         max_repairs=max_repairs,
+        replay=replay,
         keep_batches=keep_batches,
         start_step=int(start_step) or (loaded.next_step if loaded else 0),
     )

@@ -32,6 +32,7 @@ class Options:
     max_repairs: int | None = None
     start_step: int = 0
     place: Place = field(default_factory=Place)
+    replay: bool = True
     keep_batches: bool = True
 
     def __post_init__(self) -> None:

@@ -58,7 +58,7 @@ class Vitals:
         self._training, self._options, self._emit = training, options, emit
         self._register = register = Register()
         self.signs = Signs(training, survey(training, options), guard, register, options.place.leads)
-        self.inquiry = Inquiry(training, self.signs, guard, emit, folder if options.keep_batches else None)
+        self.inquiry = Inquiry(training, self.signs, guard, emit, options, folder)
         self.examiner = Examiner(self.signs, emit, self.inquiry, guard, following)
         self._fast, self._slow = self._streams()
         self._metrics = Metrics(register, self._transfer, guard, emit, self._places)

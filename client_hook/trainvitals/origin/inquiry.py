@@ -17,6 +17,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from trainvitals import wire
+from trainvitals.options import Options
 from trainvitals.origin.batches import Batches
 from trainvitals.origin.forwards import Forward, Forwards
 from trainvitals.origin.replay import can_replay, replay, replay_backward
@@ -62,24 +63,26 @@ class Inquiry:
         signs: Signs,
         guard: Guard,
         emit: Emit,
-        folder: Callable[[], Path | None] | None,
+        options: Options,
+        folder: Callable[[], Path | None],
     ) -> None:
         self._forwards = Forwards(training.models)
         self._models = training.models
         self._signs = signs
         self._guard = guard
         self._emit = emit
-        self._folder = folder
+        self._folder = folder if options.keep_batches else None
         self._batches = Batches()
-        self._left, self._routine = REPLAYS, ROUTINE
+        self._left, self._routine = REPLAYS if options.replay else 0, ROUTINE
         self._now = Evidence()
         self._backwards, self._last_asked = 0, -REARM
         self._newest = -1  # the step whose statistics were read last
         self._rooms: list[tuple[int, Mapping[str, float]]] = []
 
     def attach(self) -> None:
-        """Begin to remember what the models are called with."""
-        self._forwards.attach()
+        """Begin to remember what the models are called with, if anything is to be replayed."""
+        if self._left:
+            self._forwards.attach()
 
     def renew(self, signs: Signs) -> None:
         """The layers are others than before."""

@@ -1,9 +1,10 @@
 """Running a forward once more, so that nothing of the user's changes.
 
-The model runs with copies of its buffers in their place (`torch.func.functional_call`), so no version counter of a
-buffer that a backward still needs moves; without gradients, or with ones that reach no `.grad`; with the random
-generators as they were then, and put back as they are now. Compiled parts run eagerly. Weights are those of now: after
-a step that was skipped, or before the optimizer has used the gradients, they are those of then.
+The model runs with copies of its buffers, and of parameters that are not trained, in their place
+(`torch.func.functional_call`), so no version counter of a buffer that a backward still needs moves; without gradients,
+or with ones that reach no `.grad`; with the random generators as they were then, and put back as they are now. Compiled
+parts run eagerly. Weights are those of now: after a step that was skipped, or before the optimizer has used the
+gradients, they are those of then.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from trainvitals.origin.backward import Backward
 from trainvitals.origin.forwards import Forward
 from trainvitals.origin.trace import Call, Trace
 
+FROZEN = 256 << 20  # bytes of parameters that are not trained, up to which they are copied too
 Statistics = Mapping[int, Mapping[str, torch.Tensor]]  # by id of the module, then by name of the buffer
 
 
@@ -60,12 +62,19 @@ def replay_backward(forward: Forward, statistics: Statistics) -> list[Call]:
 
 def _call(forward: Forward, statistics: Statistics) -> Any:
     model = unwrap(forward.model)
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    buffers = {name: buffer.detach().clone() for name, buffer in (*model.named_buffers(), *_averages(model))}
     for name, module in model.named_modules():
         for buffer, value in statistics.get(id(module), {}).items():
             whole = f"{name}.{buffer}".removeprefix(".")
             buffers[whole].copy_(value.view_as(buffers[whole]))
     return torch.func.functional_call(model, buffers, forward.args, dict(forward.kwargs))
+
+
+def _averages(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The parameters that are not trained, which a forward may move itself, as a momentum encoder's; none where a copy
+    of them would be large."""
+    found = [(name, parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    return found if sum(parameter.nbytes for _, parameter in found) <= FROZEN else []
 
 
 @contextlib.contextmanager

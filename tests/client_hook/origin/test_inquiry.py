@@ -168,3 +168,44 @@ def test_no_batch_is_held_longer_than_a_step(tmp_path: Path) -> None:
     assert sum(ref() is not None for ref in alive) <= 1
     watch.close()
     assert not any(ref() is not None for ref in alive)
+
+
+class Momentum(nn.Module):
+    """Moves a second encoder in its own forward, as MoCo does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(4, 4), nn.Linear(4, 4)
+        for parameter in self.key.parameters():
+            parameter.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            for mine, theirs in zip(self.key.parameters(), self.query.parameters(), strict=True):
+                mine.data = mine.data * 0.9 + theirs.data * 0.1
+        return self.query(x) - self.key(x)
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_a_forward_that_moves_an_average_moves_it_once(replay: bool, tmp_path: Path) -> None:
+    """The replay works on copies of what is not trained; switched off, it does not take place."""
+    found = []
+    for watched in (False, True):
+        torch.manual_seed(0)
+        model = Momentum()
+        optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+        watch = trainvitals.watch(
+            model, optimizer, mode="offline" if watched else "disabled", directory=tmp_path, replay=replay
+        )
+        for step in range(6):
+            x = torch.rand(3, 4) if step != 4 else torch.full((3, 4), float("inf"))
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            if step == 4:
+                optimizer.zero_grad()  # the user's own guard
+            optimizer.step()
+        watch.close()
+        found.append([parameter.clone() for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    told = of_type(spooled(watch.spool_path), wire.Culprit)
+    assert [origin.place for origin in told] == (["input"] if replay else [])
