@@ -56,8 +56,8 @@ def watch(
     (spool only) or "disabled" (no effect, no files, no threads). `resume` names the run to go on with, or is what
     `load_checkpoint` returned: then its run, step and best metric are taken up. `replay` runs a batch in which
     something became non-finite once more, to find what broke first; a forward that changes more than buffers and
-    parameters that are not trained may want it off. `keep_batches` keeps the first few such batches beside the spool, on
-    this machine. Watching the same model twice returns the same Watch.
+    parameters that are not trained may want it off. `keep_batches` keeps the first few such batches beside the spool,
+    on this machine. Watching the same model twice returns the same Watch.
     """
     loaded = resume if isinstance(resume, LoadedCheckpoint) else None
     models: Models = {"": model} if isinstance(model, nn.Module) else dict(model)
