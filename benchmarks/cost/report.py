@@ -75,10 +75,14 @@ def growth(figures: Iterable[Figures]) -> str:
 def memories(figures: Mapping[str, Figures]) -> str:
     """One row per network."""
     rows = [
-        [title, f"{one['added'] / 2**20:.1f}", f"{one['statistics'] / 2**20:.2f}", f"{one['plain'] / 2**20:.0f}"]
+        [title, *(f"{one[key] / 2**20:.1f}" for key in ("added", "least", "most", "statistics")), _whole(one["plain"])]
         for title, one in figures.items()
     ]
-    return table(("MiB", "added", "running statistics, once", "resident set without"), rows)
+    return table(("MiB", "added", "least", "most", "running statistics, once", "resident set without"), rows)
+
+
+def _whole(size: float) -> str:
+    return f"{size / 2**20:.0f}"
 
 
 def goals(
