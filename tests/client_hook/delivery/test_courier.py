@@ -220,6 +220,7 @@ def test_a_wrong_token_is_said_once_and_training_goes_on(
 ) -> None:
     """Records wait in the spool."""
     caplog.set_level("INFO", "trainvitals")
+    until(lambda: len(server.hellos) == 1)  # a connection that is just being accepted would be left hanging
     server.refuse = 401
     server.stop()
     server.start()
