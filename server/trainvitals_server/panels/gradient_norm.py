@@ -1,4 +1,4 @@
-"""The gradient norm of the whole model, before and after clipping."""
+"""The gradient norm of the whole model."""
 
 from typing import Any
 
@@ -13,10 +13,9 @@ def panel() -> dict[str, Any]:
     return {
         "id": "gradient_norm",
         "title": "Gradient norm",
-        "help": "L2 norm over all parameters, unscaled, before clipping and as the optimizer saw it. Non-finite values "
-        "are marked on the strip.",
+        "help": "L2 norm over all parameters, unscaled and before clipping. Non-finite values are marked on the strip.",
         "scope": "run",
         "kind": "lines",
-        "figure": figure([line("gradient norm"), line("after clipping")], y="L2 norm", axis={"rangemode": "tozero"}),
-        "feeds": [feed(0, wire.RUN, wire.GRAD_NORM), feed(1, wire.RUN, wire.GRAD_NORM_CLIPPED)],
+        "figure": figure([line("gradient norm")], y="L2 norm", axis={"rangemode": "tozero"}),
+        "feeds": [feed(0, wire.RUN, wire.GRAD_NORM)],
     }
