@@ -14,7 +14,10 @@ export function losses({ lost, quarantined, set_aside: aside }) {
     <ul>
       ${(lost?.reasons ?? []).map(
         ({ records, reason, from, to }) =>
-          html`<li>${count(records, "record")}, steps ${step(from)} to ${step(to)}: ${cut(reason, 300)}</li>`,
+          html`<li>
+            ${count(records, "record")}, ${from === to ? `at step ${step(from)}` : `steps ${step(from)} to ${step(to)}`}:
+            ${cut(reason, 300)}
+          </li>`,
       )}
       ${(aside ?? []).map(({ count: n, reason }) => html`<li>${count(n, "record")} set aside: ${cut(reason, 300)}</li>`)}
     </ul>

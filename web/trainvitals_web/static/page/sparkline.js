@@ -32,14 +32,9 @@ function bars(severity, level, width) {
     .join("");
 }
 
-/** A cross in the middle of each lost cell. @param {number[]} severity @param {number} width */
+/** A dotted line where a bar would say something. @param {number[]} severity @param {number} width */
 function marks(severity, width) {
-  const reach = Math.min(3, width / 2);
   return severity
-    .map((one, i) => {
-      const x = (i + 0.5) * width;
-      if (one !== LOST) return "";
-      return `M${(x - reach).toFixed(2)} ${HEIGHT - 2}l${(2 * reach).toFixed(2)} -6m${(-2 * reach).toFixed(2)} 0l${(2 * reach).toFixed(2)} 6`;
-    })
+    .map((one, i) => (one === LOST ? `M${(i * width).toFixed(2)} ${HEIGHT - 2}h${width.toFixed(2)}` : ""))
     .join("");
 }

@@ -76,6 +76,8 @@ export function trainerLink(run, now) {
       word: "Trainer ended",
       detail: `${run.state}${run.reason ? `: ${plain(run.reason)}` : ""}`,
     };
+  if (run.state === "stalled" && run.connected)
+    return { tone: "bad", word: "Trainer stalled", detail: plain(run.reason).slice(0, 400) };
   if (run.state === "lost" || run.state === "stalled" || !run.connected) {
     const since = run.last_seen ? ` for ${span((now - Date.parse(run.last_seen)) / 1000)}` : "";
     return {

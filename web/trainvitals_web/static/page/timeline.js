@@ -31,6 +31,7 @@ export function timeline(board, view, width) {
   const cursor = view.cursor === null ? -1 : share(view.cursor);
   let first = true;
   return html`<div class="timeline" @keydown=${rove}>
+      ${lostSpans(board, share)}
       ${lanes.map(
         (lane) =>
           html`<div class="lane">
@@ -44,7 +45,6 @@ export function timeline(board, view, width) {
             </div>
           </div>`,
       )}
-      ${lostSpans(board, share)}
       ${cursor >= 0 && cursor <= 1 ? html`<i class="cursor" style=${`--share: ${cursor}`}></i>` : nothing}
     </div>
     ${atCursor(board, view)}`;
