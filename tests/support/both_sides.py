@@ -152,7 +152,7 @@ class Channel:
         batch = self.trainer.reader.batch()  # type: ignore[attr-defined]
         if batch is None:
             return False
-        session.sent(last_of(batch))
+        session.sent(batch)
         self.to_server.append(wire.encode(batch))
         return True
 
@@ -202,11 +202,6 @@ class Channel:
             trainer.reader.seek(reaction.rewind)  # type: ignore[attr-defined]
 
 
-def last_of(batch: wire.Batch) -> int:
-    """The number that a batch ends with."""
-    return batch.first + len(batch.records) - 1
-
-
 @dataclass(frozen=True)
 class Stored:
     """What the database has of one producer: its watermark, and the numbers of its records, in the order of storing."""
@@ -237,7 +232,8 @@ def stored(connection: sqlite3.Connection, trainer: Trainer) -> Stored:
     ).fetchall():
         record = wire.decode_record(data)
         if isinstance(record, wire.Gap):
-            gaps.append(range(seq - record.count + 1, seq + 1))
+            through = seq if record.through is None else record.through
+            gaps.append(range(through - record.count + 1, through + 1))
         else:
             events.append(seq)
     aside = connection.execute("SELECT seq FROM quarantine WHERE producer = ? ORDER BY id", (row[0],)).fetchall()
