@@ -1,11 +1,13 @@
 """Moving a run to its next state, inside the writer's transaction."""
 
 import math
+from typing import Literal
 
 from trainvitals import wire
 from trainvitals_server.clock import iso
 from trainvitals_server.commands import progress
 from trainvitals_server.ingest.transaction import Transaction
+from trainvitals_server.notifications.notable import Ending
 from trainvitals_server.runs.states import ENDED, NEXT, Signal
 from trainvitals_server.store import events, runs
 
@@ -17,8 +19,9 @@ OBSERVED = {
 }
 
 
-def signal(tx: Transaction, run: str, what: Signal, reason: str = "") -> None:
-    """Apply a signal to a run, record it where it moved the run, and note it for the browsers."""
+def signal(tx: Transaction, run: str, what: Signal, reason: str = "", time: float | None = None) -> None:
+    """Apply a signal to a run, record it where it moved the run, and note it for the browsers. `time` is when the
+    trainer gave it, by its clock; None where the server saw for itself."""
     row = runs.get(tx.connection, run)
     state = NEXT.get((row["state"], what)) if row is not None else None
     if state is None:
@@ -28,8 +31,24 @@ def signal(tx: Transaction, run: str, what: Signal, reason: str = "") -> None:
     tx.changes[run].state = state
     if ended is not None:
         progress.abandon(tx, run, f"the run has {state}, and its trainer did not say how this ended")
+    if state in ("failed", "lost"):
+        hung = row is not None and row["state"] == "stalled"
+        _note_ending(tx, run, state, reason or OBSERVED.get(what, ""), time, hung=hung)
     if what in OBSERVED:
         observe(tx, run, wire.Notice(step=_step(tx, run), time=tx.now, code=state, text=OBSERVED[what]))
+
+
+def _note_ending(
+    tx: Transaction, run: str, state: Literal["failed", "lost"], reason: str, time: float | None, *, hung: bool
+) -> None:
+    """Note that a run failed or was lost. The loss of one whose spool was found late is as old as what it told last;
+    that of one that hung first, connected, is new."""
+    newest = runs.newest_rows(tx.connection, run)
+    if newest:
+        last = newest[0]["last_time"] or newest[0]["started"]
+        told = time if time is not None else tx.now if hung else last
+        at = tx.now if time is None else time
+        tx.notable.append(Ending(run, state, reason, newest[0]["producer"], _step(tx, run), at, told))
 
 
 def observe(tx: Transaction, run: str, record: wire.Event) -> None:
