@@ -232,7 +232,7 @@ async def test_other_services_go_through_apprise(opened: Any, sink: Sink) -> Non
     (body,) = sink.received
     assert (body["type"], sink.paths) == ("failure", ["/apprise"])
     assert body["title"].startswith("critical: the run \uff20everyone \u2039!channel\u203a has failed")
-    assert body["message"].endswith(f"http://localhost:8787/runs/run-1?step=0\nevent {row['id']}")
+    assert body["message"].endswith(f"http://localhost:8787/runs/run-1?step=3\nevent {row['id']}")
 
 
 async def test_a_service_that_apprise_cannot_reach_fails_the_try(opened: Any) -> None:
