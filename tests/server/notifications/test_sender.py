@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import subprocess
 import threading
 import time
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from served import Served, frame, layout, until
-from sink import Sink
+from sink import Sink, receiving
 from trainvitals import wire
 from trainvitals_server.notifications import targets, webhook
 from trainvitals_server.notifications.sender import LEASE_SECONDS, LONGEST_PAUSE, MOST_TRIES, Sender
@@ -170,15 +171,37 @@ async def test_a_receiver_that_hangs_is_left_after_its_time(
     until(lambda: not [one for one in threading.enumerate() if one.name == "trainvitals-notify"], 15)
 
 
-async def test_redirects_are_not_followed(ward: Any, sink: Sink) -> None:
+@pytest.mark.parametrize(
+    ("location", "where"),
+    [
+        ("http://127.0.0.1:{port}/secret-place?key=hidden", "http://127.0.0.1"),
+        ("/secret-place", "another path"),
+        ("http://[hidden", "what is no address"),
+    ],
+)
+async def test_redirects_are_not_followed(ward: Any, sink: Sink, location: str, where: str) -> None:
     """They are failures that say where they pointed, but not more of it than the host."""
-    sink.answers, sink.location = [302], sink.url("http", "/secret-place?key=hidden")
+    sink.answers, sink.location = [302], location.format(port=sink.port)
     await ward.break_layers("a.1")
     await Sender(ward.parts).send_due()
     assert not [path for path in sink.paths if path.startswith("GET")]
     assert set(sink.paths) == {"/in"}
     error = ward.outbox()[0]["error"]
-    assert error.endswith("answered 302, pointing to http://127.0.0.1; redirects are not followed")
+    assert error.endswith(f"answered 302, pointing to {where}; redirects are not followed")
+
+
+async def test_certificates_are_verified(opened: Any, tmp_path: Any) -> None:
+    """One that nobody vouches for ends the try before anything is sent."""
+    pair = tmp_path / "pair.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", "/CN=localhost", "-keyout", pair, "-out", pair.with_suffix(".crt"), "-days", "2"]
+    subprocess.run([*make, *names], check=True, capture_output=True)
+    with receiving(certificate=(pair.with_suffix(".crt"), pair)) as sink:
+        async with opened(sink.url("jsons")) as ward:
+            await ward.break_layers("a.1")
+            await Sender(ward.parts).send_due()
+            assert "certificate verify failed" in ward.outbox()[0]["error"]
+        assert sink.received == []
 
 
 async def test_what_nobody_could_send_for_a_day_is_given_up(ward: Any, sink: Sink) -> None:
