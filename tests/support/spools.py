@@ -52,7 +52,8 @@ def left(home: Path, records: Sequence[wire.Record], who: wire.Identity | None =
 
 def let_go(spool: Spool) -> None:
     """What the kernel does when a process is killed."""
-    spool._let_go()
+    if spool._descriptor >= 0:
+        spool._let_go()
     spool._lock.close()
 
 

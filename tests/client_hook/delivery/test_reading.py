@@ -1,4 +1,4 @@
-"""A reader that knows how far the spool goes: what is missing becomes a gap that stands for it, and the stream goes on."""
+"""A reader that knows how far the spool goes: what is missing becomes a gap, and the stream goes on."""
 
 from pathlib import Path
 
