@@ -14,9 +14,16 @@ from trainvitals.delivery.ledger import Ledger
 from trainvitals.delivery.lock import claim
 from trainvitals.delivery.recovery import Recovery, find_spools, recover
 from trainvitals.delivery.spool import Spool
+from trainvitals_server.ingest import spools
 from trainvitals_server.ingest.spools import own_address
 
 ENDED = wire.Lifecycle(step=9, time=1e6, state="finished")
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look more often than every three seconds."""
+    monkeypatch.setattr(spools, "LOOK", 0.1)
 
 
 def told(steps: int = 20) -> list[wire.Record]:
