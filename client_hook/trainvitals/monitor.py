@@ -25,6 +25,7 @@ from trainvitals.checkpoint import CheckpointResult
 from trainvitals.control.actions import actions
 from trainvitals.control.desk import RefusedError
 from trainvitals.delivery.address import find_address
+from trainvitals.delivery.courier import DRAIN
 from trainvitals.errors import ConfigurationError
 from trainvitals.evaluated import Evaluated
 from trainvitals.following import Following
@@ -195,6 +196,11 @@ class Watch(AbstractContextManager["Watch"]):
         return self._producer.dropped + self._vitals.dropped
 
     @property
+    def quarantined(self) -> int:
+        """Records that the server refused for good; they are kept in the file `quarantine` in `spool_path`."""
+        return self._producer.quarantined
+
+    @property
     def nan_grad_steps(self) -> int:
         """Observed steps so far in which some gradient was not finite, whether the grad scaler skipped them or not."""
         return self._vitals.examiner.nan_grad_steps
@@ -228,11 +234,16 @@ class Watch(AbstractContextManager["Watch"]):
 
     def end(self, state: str, reason: str, error: str, trace: str) -> None:
         """Record how the run ended, deliver, detach. Idempotent, and raises nothing."""
+        if self.conclude(state, reason, error, trace):
+            self.deliver(DRAIN)
+
+    def conclude(self, state: str, reason: str, error: str, trace: str) -> bool:
+        """The first half of `end`: everything but waiting; whether there is something to wait for."""
         if self.closed:
-            return
+            return False
         self.closed = True
         if not self.enabled:
-            return
+            return False
         try:
             self._lookout.stop()
             self._guard.run("step", self._steps.settle, None)
@@ -241,9 +252,14 @@ class Watch(AbstractContextManager["Watch"]):
             self._guard.run("commands", self._producer.stop_commands, None)
         finally:  # also where Ctrl-C comes in between: a run whose end is not told is a run that is lost
             self._producer.put(self._ended(state, reason, error, trace))
+            self._producer.stop()
+        return True
+
+    def deliver(self, timeout: float) -> None:
+        """The second half: wait at most `timeout` seconds until the server has everything."""
         try:
-            done = self._producer.close()
-        except BaseException:  # Ctrl-C: the reader does not want to wait, but the end is to be on the disk
+            done = self._producer.wait(timeout)
+        except BaseException:  # Ctrl-C: whoever waits does not want to, but the end is to be on the disk
             self._producer.flush()
             raise
         if not done:
@@ -282,7 +298,7 @@ class Watch(AbstractContextManager["Watch"]):
         self._steps.settle()
         self._vitals.advance()
         self._newest = -1
-        self._producer.succeed(self._starting())
+        self._producer.succeed(self._starting(), self._steps.last)
         self._vitals.announce_again()
 
     def _safe_point(self, models: set[str]) -> None:

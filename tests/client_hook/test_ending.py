@@ -215,7 +215,7 @@ def test_ctrl_c_while_the_rest_is_delivered_does_not_hide_the_exception(private_
     code = """
 def interrupted(*arguments):
     raise KeyboardInterrupt
-watch._producer._depot.courier.close = interrupted
+watch._producer._depot.courier.wait = interrupted
 raise ValueError("the first one")
 """
     done = run(code)
