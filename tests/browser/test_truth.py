@@ -195,6 +195,19 @@ def test_a_dead_process_is_a_lost_run_with_its_reason(open_run: Open, page: Page
     expect(page.locator("tr[data-run=orphan] .reason")).to_contain_text("process 4711 on gpu-1")
 
 
+def test_a_rank_that_died_is_named_beside_the_run_that_goes_on(open_run: Open, hire: Hire) -> None:
+    """Which, since when, and why."""
+    zero, one = hire("ranked", world_size=2), hire("ranked", rank=1, world_size=2)
+    zero.train(20)
+    one.train(20)
+    one.note("orphaned", "process 12 on gpu-2 ended without a word")
+    one.close()
+    page = open_run("ranked")
+    expect(page.locator(".verdict .rank")).to_have_text(
+        re.compile("rank 1 lost at step 20: process 12 on gpu-2 ended without a word")
+    )
+
+
 def test_a_store_in_trouble_is_said_on_every_page_and_heals(
     open_run: Open, page: Page, hire: Hire, program: Program
 ) -> None:

@@ -16,7 +16,7 @@ import { head, notFound, signIn } from "./frame.js";
 import { incidents } from "./incident.js";
 import { focusFilter, listenKeys, showHelp } from "./keys.js";
 import { log } from "./log.js";
-import { losses } from "./losses.js";
+import { losses, troubledRanks } from "./losses.js";
 import { numbers } from "./numbers.js";
 import { Player } from "./player.js";
 import { audit, sanitizeButton, underWay } from "./repair.js";
@@ -185,7 +185,7 @@ class RunPage {
               <span class="path">${elide(run.id, 40)}</span> · automatic repair
               ${run.auto_sanitize}${run.altered ? " · altered by repairs" : ""}
               </p>
-              ${losses(run)}`
+              ${troubledRanks(run)} ${losses(run)}`
           : nothing
       }
     </div>`;
