@@ -97,7 +97,7 @@ class Spool(Ledger):
 
     def _synced(self, descriptor: int) -> bool:
         try:
-            os.fdatasync(descriptor)
+            getattr(os, "fdatasync", os.fsync)(descriptor)  # macOS has the second only
         except OSError as error:
             self.unsynced += 1
             self.trouble = str(error)

@@ -14,7 +14,7 @@ import msgspec
 
 from trainvitals import wire
 from trainvitals.delivery.reading import DAMAGED
-from trainvitals.delivery.segments import Damage, frame, segment_path, walk, write_all
+from trainvitals.delivery.segments import Damage, frame, scan, segment_path, write_all
 
 Row = tuple[int, bytes]
 
@@ -36,49 +36,49 @@ def unite(spool: Path, begins: list[int], following: int) -> int:
 
 
 def _rows(spool: Path, start: int, following: int) -> Iterator[Row]:
-    data = segment_path(spool, start).read_bytes()
-    return (row for row in walk(data, start, following) if not isinstance(row, Damage))
+    return (row for row in scan(segment_path(spool, start), start, following) if not isinstance(row, Damage))
 
 
 def _thinned(rows: Iterable[Row], start: int, following: int, reason: str) -> Iterator[Row]:
     """Rows without frames; gaps stand for frames and for what is missing."""
-    lost: list[wire.Frame] = []
+    lost: wire.Gap | None = None  # the frames since the last other record
     expected = start
     for seq, payload in rows:
-        if seq > expected:
-            yield from _flush(expected - len(lost), lost, reason)
-            yield _gap(expected, seq - 1, [], DAMAGED)
         record = wire.decode_record(payload) if wire.tag(payload) == "frame" else None
+        if lost is not None and (record is None or seq > expected):
+            yield expected - lost.count, wire.encode(lost)
+            lost = None
+        if seq > expected:
+            yield expected, wire.encode(_missing(expected, seq - 1))
         if isinstance(record, wire.Frame):
-            lost.append(record)
+            lost = _lose(lost, record, seq, reason)
         else:
-            yield from _flush(seq - len(lost), lost, reason)
             yield seq, payload
         last = wire.spans(seq, payload)
         expected = (seq if last is None else last) + 1
-    yield from _flush(expected - len(lost), lost, reason)
+    if lost is not None:
+        yield expected - lost.count, wire.encode(lost)
     if expected < following:
-        yield _gap(expected, following - 1, [], DAMAGED)
+        yield expected, wire.encode(_missing(expected, following - 1))
 
 
-def _flush(first: int, lost: list[wire.Frame], reason: str) -> Iterator[Row]:
-    if lost:
-        yield _gap(first, first + len(lost) - 1, lost, reason)
-        lost.clear()
-
-
-def _gap(first: int, through: int, lost: list[wire.Frame], reason: str) -> Row:
-    times, steps = [one.time for one in lost] or [time.time()], [one.step for one in lost]
-    gap = wire.Gap(
-        count=through - first + 1,
+def _lose(lost: wire.Gap | None, frame: wire.Frame, seq: int, reason: str) -> wire.Gap:
+    """The gap, with one frame more."""
+    one = wire.Gap(
+        count=1,
         reason=reason,
-        since=min(times),
-        until=max(times),
-        first_step=min(steps, default=None),
-        last_step=max(steps, default=None),
-        through=through,
+        since=frame.time,
+        until=frame.time,
+        first_step=frame.step,
+        last_step=frame.step,
+        through=seq,
     )
-    return first, wire.encode(gap)
+    return one if lost is None else _joined(lost, one)
+
+
+def _missing(first: int, through: int) -> wire.Gap:
+    now = time.time()
+    return wire.Gap(count=through - first + 1, reason=DAMAGED, since=now, until=now, through=through)
 
 
 def merge(rows: Iterable[Row]) -> Iterator[Row]:
