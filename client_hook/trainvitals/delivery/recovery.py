@@ -72,8 +72,8 @@ class Recovery:
         while True:
             try:
                 await self.sweep()
-            except OSError as error:
-                log.info("spools cannot be looked at: %s", error)
+            except Exception:  # what others left behind must hurt neither a training nor a server
+                log.exception("spools could not be recovered; they are looked at again later")
             await asyncio.sleep(every)
 
     async def sweep(self) -> None:

@@ -8,6 +8,8 @@ the other, and a reader in the midst of the old file reads that to its end.
 import os
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -39,41 +41,58 @@ def _rows(spool: Path, start: int, following: int) -> Iterator[Row]:
     return (row for row in scan(segment_path(spool, start), start, following) if not isinstance(row, Damage))
 
 
+@dataclass
+class Lost:
+    """A run of frames that goes: from which number on, how many, when, and of which steps."""
+
+    first: int
+    count: int = 0
+    since: float = inf
+    until: float = -inf
+    low: float = inf
+    high: float = -inf
+
+    def add(self, frame: wire.Frame) -> None:
+        """One more."""
+        self.count += 1
+        self.since, self.until = min(self.since, frame.time), max(self.until, frame.time)
+        self.low, self.high = min(self.low, frame.step), max(self.high, frame.step)
+
+    def row(self, reason: str) -> Row:
+        """The gap that stands for them."""
+        gap = wire.Gap(
+            count=self.count,
+            reason=reason,
+            since=self.since,
+            until=self.until,
+            first_step=int(self.low),
+            last_step=int(self.high),
+            through=self.first + self.count - 1,
+        )
+        return self.first, wire.encode(gap)
+
+
 def _thinned(rows: Iterable[Row], start: int, following: int, reason: str) -> Iterator[Row]:
     """Rows without frames; gaps stand for frames and for what is missing."""
-    lost: wire.Gap | None = None  # the frames since the last other record
-    expected = start
+    lost, expected = Lost(start), start
     for seq, payload in rows:
         record = wire.decode_record(payload) if wire.tag(payload) == "frame" else None
-        if lost is not None and (record is None or seq > expected):
-            yield expected - lost.count, wire.encode(lost)
-            lost = None
+        if lost.count and (record is None or seq > expected):
+            yield lost.row(reason)
+            lost = Lost(seq)
         if seq > expected:
             yield expected, wire.encode(_missing(expected, seq - 1))
         if isinstance(record, wire.Frame):
-            lost = _lose(lost, record, seq, reason)
+            lost = lost if lost.count else Lost(seq)
+            lost.add(record)
         else:
             yield seq, payload
-        last = wire.spans(seq, payload)
+        last = None if record is not None else wire.spans(seq, payload)
         expected = (seq if last is None else last) + 1
-    if lost is not None:
-        yield expected - lost.count, wire.encode(lost)
+    if lost.count:
+        yield lost.row(reason)
     if expected < following:
         yield expected, wire.encode(_missing(expected, following - 1))
-
-
-def _lose(lost: wire.Gap | None, frame: wire.Frame, seq: int, reason: str) -> wire.Gap:
-    """The gap, with one frame more."""
-    one = wire.Gap(
-        count=1,
-        reason=reason,
-        since=frame.time,
-        until=frame.time,
-        first_step=frame.step,
-        last_step=frame.step,
-        through=seq,
-    )
-    return one if lost is None else _joined(lost, one)
 
 
 def _missing(first: int, through: int) -> wire.Gap:
