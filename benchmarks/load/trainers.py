@@ -67,7 +67,7 @@ class Trainer(asyncio.Protocol):
             if isinstance(event, Response):
                 self._greet()
             elif isinstance(event, Frame) and event.opcode is Opcode.BINARY:
-                self._heed(wire.decode_to_trainer(event.data))
+                self._heed(wire.decode_to_trainer(bytes(event.data)))
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -12,7 +13,14 @@ from trainvitals import wire
 from trainvitals_server.store.packing import pack
 
 UNDECLARED = -1  # in a layout's columns: a piece of it has not arrived
-_columns = msgspec.msgpack.Decoder(list[wire.Series | None])
+_columns = msgspec.msgpack.Decoder(tuple[wire.Series | None, ...])
+
+
+@lru_cache(maxsize=256)
+def _decode(declared: bytes) -> tuple[wire.Series | None, ...]:
+    """What some columns are. The same tuple for the same bytes: a thousand runs of one network share it, and what is
+    worked out from it."""
+    return _columns.decode(declared)
 
 
 class Row(NamedTuple):
@@ -32,7 +40,7 @@ class Layout(NamedTuple):
     producer: int
     layout: int
     columns: NDArray[np.int64]
-    declared: list[wire.Series | None]
+    declared: tuple[wire.Series | None, ...]
 
     @property
     def whole(self) -> bool:
@@ -113,4 +121,4 @@ def save(
 
 
 def _layout(row: sqlite3.Row) -> Layout:
-    return Layout(row[0], row[1], row[2], np.frombuffer(row[3], "<i8").astype(np.int64), _columns.decode(row[4]))
+    return Layout(row[0], row[1], row[2], np.frombuffer(row[3], "<i8").astype(np.int64), _decode(row[4]))
