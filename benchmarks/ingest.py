@@ -131,6 +131,7 @@ def figures(way: Way, told: Sequence[dict[str, Any]], seen: dict[str, Any], used
         "live_frames": len(within(seen["frames"], used)) / span,
         "live_dropped": seen["dropped"],
         "healthz": spread(within(seen["healthz"], used)),
+        "load_cpu": sum(one["cpu"] for one in told),
         "nacks": sum(one["nacks"] for one in told),
         "closed": [reason for one in told for reason in one["closed"]][:3],
         "closed_count": sum(len(one["closed"]) for one in told),

@@ -168,6 +168,7 @@ async def load(options: argparse.Namespace) -> dict[str, object]:
         "acks": [ack for trainer in trainers for ack in trainer.acks],
         "acked": sum(trainer.acked for trainer in trainers if trainer.acked > 0),  # the layout was number 0
         "nacks": sum(trainer.nacks for trainer in trainers),
+        "cpu": time.process_time() / (time.time() - began),
         "closed": [trainer.closed for trainer in trainers if trainer.closed],
     }
 
