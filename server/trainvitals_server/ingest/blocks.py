@@ -42,9 +42,12 @@ class Gathering:
         self.layout, self.frames, self.events = None, [], []
 
     def _store(self, tx: Transaction, books: Books, layout: series.Layout, stretch: frame_rows.Stretch) -> None:
-        self.sharded |= has_shards(layout)
+        sheet = books.sheet(tx.connection, self.producer.id)
+        if layout.id not in sheet.sharded:
+            sheet.sharded[layout.id] = has_shards(layout)
+        self.sharded |= sheet.sharded[layout.id]
         frame_rows.add(tx.connection, layout.id, stretch)
-        books.sheet(tx.connection, self.producer.id).steps[layout.id] = int(stretch.steps[-1])
+        sheet.steps[layout.id] = int(stretch.steps[-1])
         first, last = self.frames[0], self.frames[-1]
         runs.extend(tx.connection, self.producer.id, (first.step, last.step), (first.time, last.time), len(self.frames))
         changed = tx.changes[self.producer.run]

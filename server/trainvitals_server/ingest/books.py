@@ -17,6 +17,7 @@ class Sheet:
 
     rules: Memory
     layouts: dict[int, series.Layout] = field(default_factory=dict)
+    sharded: dict[int, bool] = field(default_factory=dict)  # layout row id -> whether it holds parts of sums
     steps: dict[int, int] = field(default_factory=dict)  # layout row id -> its newest step
 
 

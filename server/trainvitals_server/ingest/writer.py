@@ -8,7 +8,8 @@ loses its own part only. A database that cannot be written loses nothing but tim
 import logging
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,7 +22,8 @@ from trainvitals_server.store.database import Database
 from trainvitals_server.store.transactions import part, transaction
 
 T = TypeVar("T")
-MAX_JOBS = 256  # in one transaction, so that nobody waits for long
+MAX_JOBS = 256  # in one transaction ...
+MAX_SECONDS = 0.05  # ... none of which begins later than this, so that nobody waits for long
 
 log = logging.getLogger("trainvitals.server")
 
@@ -36,7 +38,7 @@ class Job:
     error: Exception | None = None
 
     def answer(self) -> None:
-        """Tell the outcome."""
+        """Tell the outcome, on whatever thread this is called."""
         if self.error is not None:
             self.future.set_exception(self.error)
         else:
@@ -44,10 +46,17 @@ class Job:
 
 
 class Writer(threading.Thread):
-    """`publish` is called with what was committed, `forget` after anything was rolled back; both on this thread."""
+    """`publish` is called with what was committed, `forget` after anything was rolled back, `answer` with the jobs that
+    are to be told their outcome; all on this thread."""
 
     def __init__(
-        self, database: Database, publish: Callable[[Changes], None], forget: Callable[[], None], clock: Clock
+        self,
+        database: Database,
+        publish: Callable[[Changes], None],
+        forget: Callable[[], None],
+        clock: Clock,
+        *,
+        answer: "Callable[[list[Job]], None] | None" = None,
     ) -> None:
         super().__init__(name="trainvitals-writer", daemon=True)
         self.trouble = ""  # why the database cannot be written now
@@ -55,6 +64,7 @@ class Writer(threading.Thread):
         self._connection = database.writer()  # here, so that a database that cannot be opened is told at once
         self._publish = publish
         self._forget = forget
+        self._answer = answer or tell
         self._clock = clock
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
@@ -78,20 +88,18 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """The thread."""
-        going = True
-        while going:
-            jobs = [self._jobs.get()]
-            while len(jobs) < MAX_JOBS and not self._jobs.empty():
-                jobs.append(self._jobs.get())
-            going = None not in jobs
-            self._commit([job for job in jobs if job is not None])
+        while (job := self._jobs.get()) is not None:
+            self._commit(job)
         self._connection.close()
 
-    def _commit(self, jobs: list[Job]) -> None:
+    def _commit(self, first: Job) -> None:
         tx = Transaction(self._connection, self._clock.now())
+        jobs = [first]
         try:
             with transaction(self._connection):
-                for job in jobs:
+                self._do(tx, first)
+                for job in self._more(time.monotonic() + MAX_SECONDS, MAX_JOBS - 1):
+                    jobs.append(job)
                     self._do(tx, job)
         except StoreBusyError as error:
             self._give_up(jobs, error)
@@ -100,8 +108,18 @@ class Writer(threading.Thread):
             self._give_up(jobs, StoreBusyError(f"the transaction failed: {error}"))
         else:
             self._done(tx.changes)
-        for job in jobs:
-            job.answer()
+        self._answer(jobs)
+
+    def _more(self, until: float, most: int) -> Iterator[Job]:
+        """What else is queued, as far as it can be begun by then."""
+        for _ in range(most):
+            if self._jobs.empty() or time.monotonic() > until:
+                return
+            job = self._jobs.get()
+            if job is None:
+                self._jobs.put(None)  # nothing is queued behind it; the thread ends after this transaction
+                return
+            yield job
 
     def _do(self, tx: Transaction, job: Job) -> None:
         """One job, undone alone where it raises."""
@@ -131,5 +149,12 @@ class Writer(threading.Thread):
         if not self.trouble:
             log.error("%s", error)
         self.trouble = str(error)
+        jobs += self._more(time.monotonic() + MAX_SECONDS, MAX_JOBS)  # those would only wait for the same
         for job in jobs:
             job.error = StoreBusyError(str(error))
+
+
+def tell(jobs: list[Job]) -> None:
+    """Tell jobs their outcome."""
+    for job in jobs:
+        job.answer()

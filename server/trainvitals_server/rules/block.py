@@ -51,8 +51,13 @@ class Block:
 
     @cached_property
     def groups(self) -> "dict[Key, Columns]":
-        """The columns by kind and statistic, taken out of the frames all at once: for a block of one frame a single
-        copy costs a tenth of one copy per rule."""
+        """The columns by kind and statistic, as far as a rule asked for them."""
+        return {}
+
+    @cached_property
+    def apart(self) -> "tuple[Plan, Floats, Bools]":
+        """All values, and which are there, in the order of the plan. They are taken out of the frames at once: for a
+        block of one frame a single copy costs a tenth of one copy per rule."""
         plan = plan_of(Layout(self.columns))
         values = self.values[:, plan.places].astype(np.float64)
         if self.present is None:
@@ -60,9 +65,7 @@ class Block:
         else:
             present = self.present[:, plan.places]
             np.copyto(values, np.nan, where=~present)
-        return {
-            key: Columns(layers, values[:, part], present[:, part]) for key, (layers, part) in plan.groups.items()
-        }
+        return plan, values, present
 
 
 class Layout:
@@ -89,6 +92,9 @@ class Plan:
 
     places: Ints
     groups: dict[Key, tuple[tuple[str, ...], slice]]
+
+
+NONE: tuple[tuple[str, ...], slice] = ((), slice(0, 0))
 
 
 @lru_cache(maxsize=1024)
@@ -119,10 +125,11 @@ class Columns:
 def select(block: Block, kind: str, stat: str) -> Columns:
     """Every column of one kind and statistic; k is 0 where the layout has none."""
     found = block.groups.get((kind, stat))
-    if found is not None:
-        return found
-    nothing = np.zeros((len(block.steps), 0))
-    return Columns((), nothing, nothing.astype(bool))
+    if found is None:
+        plan, values, present = block.apart
+        layers, part = plan.groups.get((kind, stat), NONE)
+        found = block.groups[kind, stat] = Columns(layers, values[:, part], present[:, part])
+    return found
 
 
 def signal(block: Block, stat: str) -> tuple[Ints, Floats]:
