@@ -105,7 +105,14 @@ def watch(server: Server, way: Way, load: Sequence[Child], seconds: float) -> di
     first, cpu = time.time(), server.cpu()
     time.sleep(max(seconds - 6.0, 2.0))
     last, used = time.time(), server.cpu() - cpu
-    return {"from": first, "to": last, "cpu": used, "rss": server.memory("VmRSS"), "peak": server.memory(), "began": began}
+    return {
+        "from": first,
+        "to": last,
+        "cpu": used,
+        "rss": server.memory("VmRSS"),
+        "peak": server.memory(),
+        "began": began,
+    }
 
 
 def figures(way: Way, told: Sequence[dict[str, Any]], seen: dict[str, Any], used: dict[str, Any]) -> dict[str, Any]:

