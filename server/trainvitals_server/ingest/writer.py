@@ -20,10 +20,12 @@ from trainvitals_server.errors import StoreBusyError
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.store.database import Database
 from trainvitals_server.store.transactions import part, transaction
+from trainvitals_server.store.wal import Log
 
 T = TypeVar("T")
 MAX_JOBS = 256  # in one transaction ...
 MAX_SECONDS = 0.05  # ... none of which begins later than this, so that nobody waits for long
+HEALED_SECONDS = 2.0  # without a failure; a full disk may still have room for what is small, but not for frames
 
 log = logging.getLogger("trainvitals.server")
 
@@ -61,13 +63,29 @@ class Writer(threading.Thread):
         super().__init__(name="trainvitals-writer", daemon=True)
         self.trouble = ""  # why the database cannot be written now
         self.commits = 0
+        self._failed = 0.0
         self._connection = database.writer()  # here, so that a database that cannot be opened is told at once
+        self._log = Log(self._connection, database.path)
         self._publish = publish
         self._forget = forget
         self._answer = answer or tell
         self._clock = clock
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with the database although it can be written; "" where nothing is."""
+        return self._log.warning
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        return self._log.size()
+
+    def state(self) -> dict[str, str]:
+        """What to tell people about the database: `trouble` while it cannot be written, and `warning`."""
+        return {"trouble": self.trouble, "warning": self.warning}
 
     def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
         """Have `work` done in a transaction. The future ends with its result after the commit, with what it raised,
@@ -96,6 +114,7 @@ class Writer(threading.Thread):
         tx = Transaction(self._connection, self._clock.now())
         jobs = [first]
         try:
+            self._log.check()
             with transaction(self._connection):
                 self._do(tx, first)
                 for job in self._more(time.monotonic() + MAX_SECONDS, MAX_JOBS - 1):
@@ -109,6 +128,7 @@ class Writer(threading.Thread):
         else:
             self._done(tx.changes)
         self._answer(jobs)
+        self._log.tend()  # nobody waits for this but the next transaction
 
     def _more(self, until: float, most: int) -> Iterator[Job]:
         """What else is queued, as far as it can be begun by then."""
@@ -137,7 +157,8 @@ class Writer(threading.Thread):
 
     def _done(self, changes: Changes) -> None:
         """Note a commit. What is on the disk is there, whether or not it could be published."""
-        self.trouble = ""
+        if changes or self._clock.monotonic() > self._failed + HEALED_SECONDS:
+            self.trouble = ""
         self.commits += 1
         try:
             self._publish(changes)
@@ -149,6 +170,7 @@ class Writer(threading.Thread):
         if not self.trouble:
             log.error("%s", error)
         self.trouble = str(error)
+        self._failed = self._clock.monotonic()
         jobs += self._more(time.monotonic() + MAX_SECONDS, MAX_JOBS)  # those would only wait for the same
         for job in jobs:
             job.error = StoreBusyError(str(error))

@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 
 from trainvitals_server.changes import Changes
-from trainvitals_server.runs.states import GONE_SECONDS, OPEN, Signal, silence
+from trainvitals_server.runs.states import GONE_SECONDS, OPEN, SILENCE_SECONDS, Signal, silence
 
 REMEMBERED = 64  # frames, for the median step
 
@@ -104,6 +104,10 @@ class Pulse:
         if beat.producers:
             if beat.state == "lost":
                 return "contact"
-            silent = now - beat.data > silence(beat.seconds_per_step())
-            return "silent" if silent and beat.state == "live" else None
+            quiet = now - beat.data
+            if (
+                beat.state != "live" or quiet <= SILENCE_SECONDS[0]
+            ):  # so no median is needed for most of a thousand runs
+                return None
+            return "silent" if quiet > silence(beat.seconds_per_step()) else None
         return "gone" if beat.state != "lost" and now - beat.contact > GONE_SECONDS else None
