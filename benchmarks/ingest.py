@@ -1,33 +1,43 @@
 """How many points per second go from trainers' sockets to the disk, and how many trainers one server holds.
 
-    python benchmarks/ingest.py [few|large|many|peers ...] [--trainers 1000] [--seconds 60] [--write docs/ingest.md]
+    python benchmarks/ingest.py [few|large|many|peers ...] [--seconds 60] [--write docs/ingest.md]
 
-- `few`: 4 trainers, batches of 16 steps x 400 values, as fast as they are acked; `large`: the largest batches there are.
+- `few`: 4 trainers, batches of 16 steps x 400 values, as fast as they are acked; `large`: the largest batches.
 - `many`: 1,000 trainers, one step of 400 values per second each; all connect at the same moment.
 - `peers`: the same values through raw SQLite (the limit, and a row per value), TensorBoard, trackio and wandb offline.
 
-During `few`, `large` and `many` a page follows one of the runs, and somebody asks `/healthz` twice a second. The load runs in
-processes of its own (`load/`), on the same cores. Peers that are not installed (extra `bench`) are named as not measured.
+During `few`, `large` and `many` a page follows one of the runs, and somebody asks `/healthz` twice a second. The load
+runs in processes of its own (`load/`), on the same cores. Peers that are not installed (extra `bench`) are named as
+not measured.
 """
 
 import argparse
 import contextlib
+import datetime
 import json
 import os
+import platform
+import shlex
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from load import report
+from load.peers import PEERS
 from load.serving import Server, serving
 
 HERE = Path(__file__).resolve().parent
 WIDTH = 400
+PACKAGES = ("numpy", "websockets", "uvicorn", "torch", "wandb", "tensorboard", "trackio")
+PEER_SECONDS = 600.0
 EXTRA = 20.0  # seconds that a load may take beyond what it was told
 
 
@@ -158,18 +168,72 @@ def spread(durations: "np.ndarray[Any, Any]") -> dict[str, float]:
     return {name: round(float(np.percentile(durations, at)) * 1e3, 1) for name, at in names.items()}
 
 
+def compare(steps: int) -> dict[str, dict[str, Any]]:
+    """Every peer that is installed."""
+    found = {}
+    for name, (title, _) in PEERS.items():
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            children([Child(Path(folder), "peers", name, "--steps", str(steps))]) as (child,),
+        ):
+            try:
+                found[name] = child.result(PEER_SECONDS)
+            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+                print(f"*** {title}: NOT MEASURED: {error} ***", flush=True)
+    return found
+
+
+def machine() -> str:
+    """Where it was measured."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    versions = []
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions.append(f"{name} {version(name)}")
+    load = os.getloadavg()[0]
+    day = datetime.datetime.now(datetime.UTC).date()
+    head = f"{model}, {os.cpu_count()} cores, load average {load:.1f} when it began; SQLite {sqlite3.sqlite_version}"
+    return f"{head}; Python {platform.python_version()}, {', '.join(versions)}; {day}."
+
+
+def tell(where: str, found: dict[str, dict[str, Any]], others: dict[str, dict[str, Any]]) -> str:
+    """The document."""
+    parts = [
+        ("Goals", report.goals(found)),
+        ("Speed", report.loads(found)),
+        ("What the server uses", report.uses(found)),
+    ]
+    if "many" in found:
+        parts.append(("All at once", report.storm(found["many"])))
+    if others:
+        titles = {name: title for name, (title, _) in PEERS.items()}
+        parts.append(("Beside the peers", report.peers(others, titles, found.get("few"))))
+    command = shlex.join(["python", "benchmarks/ingest.py", *sys.argv[1:]])
+    head = f"# How much one server takes in\n\nWritten by `{command}`; do not edit.\n{where}"
+    return f"{head}\n\n{report.document([*parts, ('How it is measured', report.METHOD)])}\n"
+
+
 def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ways", nargs="*", default=[])
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--trainers", type=int, default=0)
+    parser.add_argument("ways", nargs="*", choices=[*WAYS, "peers", []], help="default: all")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of steady load (default: %(default)g)")
+    parser.add_argument("--steps", type=int, default=1000, help="that the peers are given (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the figures as they come")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the document there")
     options = parser.parse_args()
-    for name in options.ways or WAYS:
-        way = WAYS[name]
-        if options.trainers:
-            way = way._replace(trainers=options.trainers)
-        print(name, json.dumps(measure(way, options.seconds), indent=1), flush=True)
+    wanted, where = options.ways or [*WAYS, "peers"], machine()
+    found = {}
+    for name in (name for name in wanted if name in WAYS):
+        found[name] = measure(WAYS[name], options.seconds)
+        if options.json:
+            print(name, json.dumps(found[name], indent=1), flush=True)
+    others = compare(options.steps) if "peers" in wanted else {}
+    text = tell(where, found, others)
+    print(text)
+    if options.write:
+        options.write.write_text(text)
 
 
 if __name__ == "__main__":
