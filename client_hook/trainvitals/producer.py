@@ -12,7 +12,7 @@ from trainvitals import wire
 from trainvitals.control.desk import Act, Desk
 from trainvitals.delivery.courier import Courier
 from trainvitals.delivery.depot import Depot, new_identity
-from trainvitals.delivery.remains import SUPERSEDED
+from trainvitals.delivery.survey import SUPERSEDED
 from trainvitals.options import Options
 
 

@@ -9,9 +9,10 @@ import pytest
 from spools import accounted, append, frame, identity, layout, left, notice, stream
 from trainvitals import wire
 from trainvitals.delivery import quarantine
-from trainvitals.delivery.remains import ORPHANED, SUPERSEDED, Remains, take
+from trainvitals.delivery.remains import Remains, take
 from trainvitals.delivery.segments import segment_path, starts
 from trainvitals.delivery.spool import Spool
+from trainvitals.delivery.survey import ORPHANED, SUPERSEDED
 
 RECORDS = [layout(), frame(0), frame(1), notice(1)]
 
@@ -145,6 +146,7 @@ def test_where_nothing_can_be_written_it_is_said_all_the_same(tmp_path: Path, mo
     remains.acknowledge(4)
     assert remains.delivered
     remains.release()
+    assert ends(path, committed=4) == [], "the server has heard it"
 
 
 def test_a_process_that_wrote_nothing_needs_no_word(tmp_path: Path) -> None:

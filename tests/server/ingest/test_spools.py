@@ -181,6 +181,35 @@ async def test_two_claimants_at_once_deliver_it_once(private_home: Path) -> None
         assert await asyncio.to_thread(committed, served) == [21]
 
 
+async def test_what_a_long_outage_cost_is_counted_exactly(private_home: Path) -> None:
+    """Stored and lost make what was produced, over two servers, the first of which took a part before the rest was
+    thinned; every event is there."""
+    spool = Spool(private_home / "spool/r/p", identity(), cap=64 << 10)
+    append(spool, layout(100))
+    for step in range(40):
+        append(spool, frame(step, 400))
+    directory = private_home.parent / "server"
+    with Served(directory) as served, served.trainer("r", "p") as trainer:
+        await asyncio.to_thread(trainer.hello)
+        await asyncio.to_thread(trainer.store, layout(100), *[frame(step, 400) for step in range(30)])
+    for step in range(40, 2000):
+        append(spool, frame(step, 400))
+        if step % 50 == 0:
+            append(spool, notice(step))
+    let_go(spool)
+    with Served(directory) as served:
+        done = await recover(spool.path, own_address(served.service.settings), remove=True)
+        assert done.outcome == "delivered"
+        (producer,) = await asyncio.to_thread(producers, served)
+        stored = (await asyncio.to_thread(served.get, "/api/runs/r"))["counts"]["frames"]
+        assert stored + producer["dropped"] == 2000
+        assert stored > 30
+        assert producer["dropped"] > 1000
+        codes = [one["data"]["code"] for one in await asyncio.to_thread(events, served) if one["type"] == "notice"]
+        assert codes.count("n") == 39
+        assert producer["committed"] == done.records - 1
+
+
 async def test_a_spool_without_records_is_only_removed(private_home: Path) -> None:
     """Its process was killed at once; no server needs to know."""
     path = left(private_home, [])
