@@ -99,7 +99,7 @@ class Producer:
 
     @property
     def dropped(self) -> int:
-        """Records lost before they were numbered."""
+        """Records lost here."""
         return self._depot.dropped if self._depot else 0
 
     @property

@@ -10,6 +10,7 @@ from spools import accounted, append, frame, identity, layout, left, notice, str
 from trainvitals import wire
 from trainvitals.delivery import quarantine
 from trainvitals.delivery.remains import Remains, take
+from trainvitals.delivery.segments import frame as segments_frame
 from trainvitals.delivery.segments import segment_path, starts
 from trainvitals.delivery.spool import Spool
 from trainvitals.delivery.survey import ORPHANED, SUPERSEDED
@@ -89,6 +90,27 @@ def test_a_torn_tail_is_counted(tmp_path: Path, cut: int) -> None:
     remains = claimed(path)
     assert accounted(stream(remains)) == 5
     remains.release()
+
+
+def test_a_tail_with_any_bit_flipped_is_counted(tmp_path: Path) -> None:
+    """The records before it are whole, and everything is accounted for."""
+    path = left(tmp_path, RECORDS)
+    file = segment_path(path, 0)
+    whole = file.read_bytes()
+    last = len(segments_frame(3, wire.encode(RECORDS[3])))
+    for bit in range((len(whole) - last) * 8, len(whole) * 8):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(data)
+        remains = claimed(path)
+        rows = stream(remains)
+        assert [one for _, one in rows[:3]] == RECORDS[:3]
+        assert isinstance(rows[3][1], wire.Gap)
+        assert rows[3][1].count == 1
+        assert isinstance(rows[4][1], wire.Notice)
+        assert len(rows) == 5
+        remains.release()
+        segment_path(path, 3).unlink()
 
 
 def test_what_the_disk_lost_and_the_server_has_is_not_lost(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from trainvitals.delivery import recovery
 from trainvitals.delivery.ledger import Ledger
 from trainvitals.delivery.lock import claim
 from trainvitals.delivery.recovery import Recovery, find_spools, recover
+from trainvitals.delivery.remains import Remains
 from trainvitals.delivery.spool import Spool
 from trainvitals_server.ingest import spools
 from trainvitals_server.ingest.spools import own_address
@@ -131,6 +132,23 @@ def test_a_spool_that_the_server_refuses_holds_up_no_other(served: Served, monke
     good = left(served.directory, [*told(), ENDED], identity("good"))
     until(lambda: not good.exists())
     assert (bad / "identity").exists()
+
+
+def test_a_spool_that_cannot_be_removed_is_delivered_once(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a medium that is read-only. It is said, and not tried again and again."""
+
+    def read_only(self: Remains) -> None:
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr(Remains, "remove", read_only)
+    left(served.directory, [*told(), ENDED])
+    until(lambda: "it could not be removed: Read-only file system" in caplog.text)
+    other = left(served.directory, [*told(), ENDED], identity("other"))
+    until(lambda: committed(served, "other") == [21])
+    until(lambda: caplog.text.count("could not be removed") == 2)
+    assert other.exists()
 
 
 async def test_a_claimant_that_dies_half_way_leaves_it_to_the_next(private_home: Path) -> None:
