@@ -103,7 +103,7 @@ def test_a_memory_tells_only_what_changed_since_it_was_asked_last() -> None:
     told = memory.changes()
     assert set(told) == {"norm_nonfinite", "signature", "skipped_steps"}
     assert memory.changes() == {}
-    memory.judge(frames({norm("bn"): [3]}, first=3))
+    memory.judge(happen())
     assert memory.changes() == {}
     findings, _ = rules.Memory(told).judge(frames({norm("bn"): [0]}, first=4))
     assert [(finding.rule, finding.active) for finding in findings] == [("norm_nonfinite", False)]
