@@ -95,7 +95,7 @@ class Link:
             if (wait := self._not_before - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             while session.may_send() and (batch := self._reader.batch()):
-                session.sent(batch.first + len(batch.records) - 1)
+                session.sent(batch)
                 await connection.send(wire.encode(batch))
             await self.fresh.wait()
 

@@ -62,10 +62,10 @@ class Session:
         """Whether another batch may go out."""
         return self.state is State.STREAMING and len(self.in_flight) < wire.MAX_IN_FLIGHT
 
-    def sent(self, last: int) -> None:
-        """A batch went out; record `last` ends it."""
-        self.in_flight.append(last)
-        self.sent_to = max(self.sent_to, last)
+    def sent(self, batch: wire.Batch) -> None:
+        """A batch went out."""
+        self.in_flight.append(batch.last)
+        self.sent_to = max(self.sent_to, batch.last)
 
     def receive(self, message: wire.ToTrainer) -> Reaction:
         """What follows from a message. Raises ProtocolError where it may not come in this state."""

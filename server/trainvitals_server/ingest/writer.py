@@ -48,8 +48,9 @@ class Job:
 
 
 class Writer(threading.Thread):
-    """`publish` is called with what was committed, `forget` after anything was rolled back, `answer` with the jobs that
-    are to be told their outcome; all on this thread."""
+    """`publish` is called with what was committed, `forget` after anything was rolled back, `finish` with each piece of
+    work that is done and not yet committed, `answer` with the jobs that are to be told their outcome; all on this
+    thread."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Writer(threading.Thread):
         forget: Callable[[], None],
         clock: Clock,
         *,
+        finish: Callable[[Transaction], None] = lambda tx: None,
         answer: "Callable[[list[Job]], None] | None" = None,
     ) -> None:
         super().__init__(name="trainvitals-writer", daemon=True)
@@ -70,6 +72,7 @@ class Writer(threading.Thread):
         self._forget = forget
         self._answer = answer or tell
         self._clock = clock
+        self._finish = finish
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
 
@@ -147,6 +150,7 @@ class Writer(threading.Thread):
         try:
             with part(tx.connection):
                 job.result = job.work(own)
+                self._finish(own)
         except StoreBusyError:
             raise
         except Exception as error:  # whatever a job raises is its caller's, never the other jobs'

@@ -15,6 +15,10 @@ def streaming(committed: int = -1) -> Session:
     return session
 
 
+def batch(first: int, last: int) -> wire.Batch:
+    return wire.Batch(first=first, records=[b""] * (last - first + 1))
+
+
 def test_hello_says_what_is_held() -> None:
     """From where to where."""
     assert Session(IDENTITY).hello(3, 9) == wire.Hello(protocol=wire.PROTOCOL, identity=IDENTITY, first=3, next=9)
@@ -43,7 +47,7 @@ def test_at_most_four_batches_are_unanswered() -> None:
     session = streaming()
     for i in range(wire.MAX_IN_FLIGHT):
         assert session.may_send()
-        session.sent(10 * i + 9)
+        session.sent(batch(10 * i, 10 * i + 9))
     assert not session.may_send()
     assert session.receive(wire.Ack(seq=19)).committed == 19
     assert list(session.in_flight) == [29, 39]
@@ -53,7 +57,7 @@ def test_at_most_four_batches_are_unanswered() -> None:
 def test_a_gap_rewinds() -> None:
     """To behind what the server has."""
     session = streaming(1)
-    session.sent(5)
+    session.sent(batch(5, 5))
     reaction = session.receive(wire.Nack(kind="gap", seq=2))
     assert (reaction.rewind, reaction.wait, list(session.in_flight)) == (2, 0.0, [])
 
@@ -67,8 +71,8 @@ def test_a_busy_server_is_given_time() -> None:
 def test_several_batches_that_found_the_server_busy_all_come_again() -> None:
     """From the first of them on, whichever answer came last."""
     session = streaming(6)
-    session.sent(9)
-    session.sent(12)
+    session.sent(batch(7, 9))
+    session.sent(batch(10, 12))
     session.receive(wire.Nack(kind="retry", seq=7, after=1))
     assert session.receive(wire.Nack(kind="retry", seq=10, after=1)).rewind == 7
 
@@ -82,7 +86,7 @@ def test_a_record_refused_for_good_is_set_aside() -> None:
 def test_what_was_never_sent_cannot_be_acknowledged() -> None:
     """It would be removed from the spool."""
     session = streaming(6)
-    session.sent(9)
+    session.sent(batch(7, 9))
     with pytest.raises(ProtocolError, match="expected an ack of at most record 9, got 10"):
         session.receive(wire.Ack(seq=10))
 
