@@ -70,9 +70,9 @@ def lines(parts: Parts) -> Iterator[str]:
         "trainers": ("Connected trainers.", len(parts.connections)),
         "browsers": ("Connected live sockets.", len(hub.clients)),
         "alerts_open": ("Alerts that are not resolved.", opened),
+        "notifications_waiting": ("Messages not sent yet.", outbox.get("waiting", 0)),
         "log_bytes": ("Size of the write-ahead log.", parts.writer.log_bytes),
         "warning": ("1 while something keeps the log from being emptied.", int(bool(parts.writer.warning))),
-        "notifications_waiting": ("Messages not sent yet.", outbox.get("waiting", 0)),
         "writable": ("1 while the database can be written.", int(not parts.writer.trouble)),
     }
     for kind, metrics in (("counter", totals), ("gauge", gauges)):

@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from trainvitals_server.clock import Clock
-from trainvitals_server.live.announcer import HEARTBEAT_TICKS, RUN_SECONDS, Announcer
+from trainvitals_server.live.announcer import RUN_SECONDS, Announcer
 from trainvitals_server.live.client import Client
 from trainvitals_server.live.hub import Hub
 from trainvitals_server.runs.summary import Summaries
@@ -75,17 +75,18 @@ async def test_a_list_that_is_dear_to_make_is_made_less_often() -> None:
     assert follower.told.count("runs") == summaries.made
 
 
-async def test_what_is_wrong_with_the_database_is_told_at_once_and_then_with_each_heartbeat() -> None:
-    """And so is that it is over."""
+async def test_a_store_in_trouble_is_told_at_once_and_so_is_its_healing() -> None:
+    """Between two heartbeats, and once for each change."""
     hub, store = Hub(), {"trouble": "", "warning": ""}
-    follower = Follower("")
+    follower = Follower("a")
     hub.join(cast(Client, follower))
     announcer = Announcer(hub, cast(Summaries, Broken()), Clock(), lambda: dict(store))
-    told = []
-    for tick, trouble in enumerate(["", "", "full", "full", "", ""], 1):
-        store["trouble"] = trouble
-        await announcer.tick(tick)
-        told.append(len(follower.told))
-    assert told == [1, 1, 2, 2, 3, 3]
-    await announcer.tick(HEARTBEAT_TICKS)
-    assert follower.told == ["heartbeat"] * 4
+    await announcer.tick(1)
+    follower.told.clear()  # a first word of the store, if any
+    store["trouble"] = "the database cannot be written: disk full"
+    await announcer.tick(2)
+    await announcer.tick(3)
+    assert follower.told == ["heartbeat"]
+    store["trouble"] = ""
+    await announcer.tick(4)
+    assert follower.told == ["heartbeat"] * 2
