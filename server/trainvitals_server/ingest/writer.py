@@ -158,7 +158,8 @@ class Writer(threading.Thread):
             raise
         except Exception as error:  # whatever a job raises is its caller's, never the other jobs'
             job.error = error
-            self._forget()
+            if own.booked:  # a thousand sheets need not be read again because a hello was refused
+                self._forget()
         else:
             tx.changes.add(own.changes)
 
