@@ -7,7 +7,7 @@ may be added; a change that is more than that raises `PROTOCOL`. Non-finite numb
 Three unions, one for each direction and one for what is kept:
 
 - `Record`: what a trainer observed. Records are numbered by the spool without gaps and stored by the server.
-- `ToServer`: `Hello`, then `Batch`es of encoded records.
+- `ToServer`: `Hello`, then `Batch`es of encoded records, ahead of them perhaps `Layouts`.
 - `ToTrainer`: `Welcome`, `Ack`, `Nack`, `Command`.
 
 This module imports nothing of ours and never torch.
@@ -356,7 +356,14 @@ class Batch(Message, frozen=True, tag="batch"):
         return own if through is None else through
 
 
-ToServer = Hello | Batch
+class Layouts(Message, frozen=True, tag="layouts"):
+    """Encoded layouts, of records that the trainer no longer holds and the server does not have either. Sent behind the
+    welcome, ahead of the frames that are read by them; it has no number and no answer."""
+
+    records: list[bytes]
+
+
+ToServer = Hello | Batch | Layouts
 
 # --- server to trainer ---------------------------------------------------------------------------------------------
 

@@ -66,6 +66,12 @@ class Server:
             fail()
         return producer
 
+    def describe(self, who: runs.Producer, layouts: wire.Layouts, fail: Tamper) -> None:
+        """What layouts sent ahead do."""
+        with transaction(self.connection):
+            intake.describe(Transaction(self.connection, self.now), self.books, who, layouts)
+            fail()
+
     def take(self, who: runs.Producer, batch: wire.Batch, fail: Tamper) -> intake.Outcome:
         """What a batch does."""
         self.now += 1
@@ -202,6 +208,12 @@ class Channel:
                 return
             die()
             self._answer(self.session.welcome(self.producer.committed))
+        elif isinstance(message, wire.Layouts):
+            assert self.producer is not None
+            try:
+                self.server.describe(self.producer, message, fail)
+            except StoreBusyError:
+                self.end()
         else:
             assert self.producer is not None
             try:
@@ -221,6 +233,8 @@ class Channel:
             reaction = session.receive(wire.decode_to_trainer(self.to_trainer.pop(0)))
             if greeting and reaction.committed is not None:
                 self.trainer.ledger.welcome(reaction.committed)
+                layouts = self.trainer.ledger.missing_layouts(session.committed)
+                self.to_server += [wire.encode(one) for one in layouts]
             self._react(reaction)
         except ProtocolError:
             self.end()

@@ -1,11 +1,12 @@
 """How far a spool reaches, and how much of it a server has. What the living and the recovered spool have in common."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from trainvitals import wire
-from trainvitals.delivery import quarantine
+from trainvitals.delivery import descriptions, quarantine
 from trainvitals.delivery.reading import SpoolReader
 from trainvitals.delivery.segments import segment_path, starts
 from trainvitals.home import write_private
@@ -23,6 +24,7 @@ class Ledger:
         self.next = 0
         self.committed = -1
         self.quarantined = 0
+        self.descriptions = descriptions.Descriptions(path)
         self._noted = -1  # the watermark on the disk
         self._refused: set[int] = set()
 
@@ -34,6 +36,11 @@ class Ledger:
     def reader(self) -> SpoolReader:
         """A reader that takes what is missing below `next` for lost."""
         return SpoolReader(self.path, end=lambda: self.next)
+
+    def missing_layouts(self, committed: int) -> Iterator[wire.Layouts]:
+        """What a server may need, beside the records that are held, when it has those up to `committed`: it counts
+        as such what it lacks and is no longer held."""
+        return self.descriptions.before(self.first if committed < self.first else 0)
 
     def welcome(self, committed: int) -> None:
         """A server says what it has: less than another one had, where it was restored from a backup."""
@@ -75,7 +82,7 @@ class Ledger:
         for leftover in self.path.glob(".*"):  # of a write that was killed
             with suppress(OSError):
                 leftover.unlink()
-        for name in ("journal", "watermark", "identity"):
+        for name in ("journal", "watermark", descriptions.NAME, "identity"):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):
             (self.path / "lock").unlink(missing_ok=True)

@@ -89,6 +89,8 @@ class Link:
         try:
             await connection.send(wire.encode(session.hello(self._ledger.first, self._ledger.next)))
             self._begin(session.receive(_same_protocol(await _receive(connection))))
+            for layouts in self._ledger.missing_layouts(session.committed):
+                await connection.send(wire.encode(layouts))
             beside.append(asyncio.create_task(self._send(connection, session)))
             while True:
                 self._react(session.receive(await _receive(connection)))

@@ -44,6 +44,7 @@ class Remains(Ledger):
     def survey(self) -> Iterator[int]:
         """Read it through; yields the bytes done so far, between segments."""
         done = 0
+        self.descriptions.read()
         begins = starts(self.path)
         self.first = self.found.next = min(begins, default=0)
         for start in begins:
@@ -61,6 +62,10 @@ class Remains(Ledger):
             self.settled = True
             self.next = max(self.next, committed + 1)
             self._conclude()
+
+    def missing_layouts(self, committed: int) -> Iterator[wire.Layouts]:
+        """As of a living spool; of a damaged one all of them, since nobody knows which records were lost."""
+        return self.descriptions.before(self.next) if self.found.lost else super().missing_layouts(committed)
 
     def reader(self) -> SpoolReader:
         """A reader that reads the epilogue too."""

@@ -61,6 +61,7 @@ class Retention:
 
     def __init__(self, path: Path, cap: int | None = None) -> None:
         self.lost = 0  # records that were thinned out
+        self.beside = 0  # bytes of what lies beside the segments
         self.sizes: dict[int, int] = {}  # bytes of the own segments, by their first number
         self._path = path
         self._given = cap
@@ -93,7 +94,7 @@ class Retention:
             )
 
     def _total(self) -> int:
-        return sum(self.sizes.values()) + self._others
+        return sum(self.sizes.values()) + self.beside + self._others
 
     def _measure(self) -> None:
         """Look at the disk and the others now and then."""

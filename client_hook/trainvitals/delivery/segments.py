@@ -6,6 +6,7 @@ A folder per producer, `<home>/spool/<run>/<producer>/`, holds
     lock            locked by the living owner, see `lock.py`
     watermark       the last number a server committed, in decimal; may be a little old
     NNN.seg         segments of about 8 MiB, named by the first sequence number in them
+    layouts         what frames are read by, see `descriptions.py`
     quarantine      records that the server refused for good, see `quarantine.py`
     journal         commands that were taken, see `control/desk.py`
     batch-*.pt      failing batches, see `origin/batches.py`

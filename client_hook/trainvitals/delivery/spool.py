@@ -38,10 +38,12 @@ class Spool(Ledger):
         for i, payload in enumerate(payloads):
             data += frame(self.next + i, payload)
         sizes = self.retention.sizes
+        self.retention.beside = self.descriptions.size
         self.retention.make_room(len(data), self.committed)
         self.first = min(sizes, default=self.next)
         if self._descriptor < 0 or sizes[self._segment] >= self.retention.segment_bytes:
             self._rotate()
+        self.descriptions.note(self.next, payloads)
         try:
             write_all(self._descriptor, data)
         except OSError:

@@ -4,6 +4,7 @@ The committed sequence, read in the transaction, is the only gate: what is at or
 begins behind it is a hole. A record that cannot be used is set aside, and the stream goes on past it.
 """
 
+import logging
 from collections.abc import Callable
 
 import msgspec
@@ -20,6 +21,8 @@ from trainvitals_server.ingest.session import Outcome
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.runs import heard, parting, transitions
 from trainvitals_server.store import journal, runs
+
+log = logging.getLogger("trainvitals.server")
 
 MAX_STEP = 1 << 53  # steps travel as float64 to browsers
 MAX_REASON = 2000  # characters
@@ -38,8 +41,9 @@ def enter(tx: Transaction, hello: wire.Hello) -> runs.Producer:
         _lead(tx, producer, new=new, away=away)
     missing = hello.first - producer.committed - 1
     if missing > 0:
-        gap = wire.Gap(count=missing, reason="no longer held by the trainer", since=tx.now, until=tx.now)
-        transitions.record_event(tx, producer, gap, seq=hello.first - 1)
+        reason, last = "no longer held by the trainer", hello.first - 1
+        gap = wire.Gap(count=missing, reason=reason, since=tx.now, until=tx.now, through=last)
+        transitions.record_event(tx, producer, gap, seq=producer.committed + 1)
         runs.advance(tx.connection, producer.id, hello.first - 1, dropped=missing)
         producer = producer._replace(committed=hello.first - 1)
     changed = tx.changes[producer.run]  # a summary shows who is connected
@@ -59,6 +63,18 @@ def _lead(tx: Transaction, producer: runs.Producer, *, new: bool, away: float) -
     if new:
         reason = "another process resumed the run, and the one before did not say how this ended"
         progress.abandon(tx, producer.run, reason, producer.producer, producer.rank)
+
+
+def describe(tx: Transaction, books: Books, who: runs.Producer, layouts: wire.Layouts) -> None:
+    """Declare layouts ahead of their frames. One that cannot be used is logged; its frames will say what they lack."""
+    for data in layouts.records:
+        try:
+            record = wire.decode_record(data)
+            if not isinstance(record, wire.Layout):
+                raise ValueError(f"expected a layout, got {type(record).__name__}")
+            declaring.declare(tx, books, who, record)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            log.warning("a layout of run %r could not be used: %s", who.run, f"{error}"[:200])
 
 
 def take(tx: Transaction, books: Books, who: runs.Producer, batch: wire.Batch) -> Outcome:

@@ -1,7 +1,7 @@
 """A trainer's session without its socket: what may be said when, and what is answered.
 
-AWAITING_HELLO --Hello--> STREAMING --Batch--> STREAMING; anything else, or an undecodable message, ends it. The socket
-hands in what came (`receive`) and what the store made of it (`welcome`, `answer`), and does as it is told.
+AWAITING_HELLO --Hello--> STREAMING --Layouts, Batch--> STREAMING; anything else, or an undecodable message, ends it.
+The socket hands in what came (`receive`) and what the store made of it (`welcome`, `answer`), and does as it is told.
 """
 
 import enum
@@ -31,6 +31,7 @@ class State(enum.Enum):
 # (state, message) -> state. A pair that is not here closes the session.
 NEXT: dict[tuple[State, type[wire.Message]], State] = {
     (State.AWAITING_HELLO, wire.Hello): State.STREAMING,
+    (State.STREAMING, wire.Layouts): State.STREAMING,
     (State.STREAMING, wire.Batch): State.STREAMING,
 }
 
@@ -60,8 +61,8 @@ class Session:
         self.state = State.AWAITING_HELLO
         self._hole: tuple[int, int] | None = None  # what was asked for last, and the newest batch behind it
 
-    def receive(self, data: bytes) -> wire.Hello | wire.Batch | Close:
-        """What to do about a message: enter, store, or close."""
+    def receive(self, data: bytes) -> wire.ToServer | Close:
+        """What to do about a message: enter, describe, store, or close."""
         try:
             message = wire.decode_to_server(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -124,7 +125,7 @@ def objection(hello: wire.Hello) -> str:
     return ""
 
 
-def excess(batch: wire.Batch) -> str:
+def excess(batch: wire.Batch | wire.Layouts) -> str:
     """Why a batch is too large; "" where it is not. One record alone may be as long as a message may be."""
     if len(batch.records) > wire.MAX_BATCH_RECORDS:
         return f"expected at most {wire.MAX_BATCH_RECORDS} records in a batch, got {len(batch.records)}"

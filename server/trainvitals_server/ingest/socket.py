@@ -76,7 +76,7 @@ class Link:
         except ValueError as error:
             return self._session.close(POLICY, str(error))
 
-    async def _receive(self) -> wire.Hello | wire.Batch | Close:
+    async def _receive(self) -> wire.ToServer | Close:
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
@@ -122,6 +122,12 @@ class Link:
             message = await self._receive()
             if isinstance(message, Close):
                 return message
+            if isinstance(message, wire.Layouts):
+                try:
+                    books = self._parts.books
+                    await self._parts.write(partial(intake.describe, books=books, who=producer, layouts=message))
+                except StoreBusyError as error:
+                    return self._session.close(TRY_AGAIN, str(error))
             if isinstance(message, wire.Batch):
                 haul = inbox.put(message)
                 if haul is not None:

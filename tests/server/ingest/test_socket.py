@@ -105,7 +105,8 @@ def test_what_the_trainer_no_longer_holds_becomes_a_gap(served: Served) -> None:
         assert trainer.hello(first=100, next=120).committed == 99
         assert trainer.store(layout(LOSS)).seq == 100
     gaps = served.get("/api/runs/run-1/events", type="gap")["events"]
-    assert [(gap["seq"], gap["data"]["count"]) for gap in gaps] == [(99, 100)]
+    assert gaps[0]["data"]["through"] == 99
+    assert [(gap["seq"], gap["data"]["count"]) for gap in gaps] == [(0, 100)]
     assert served.get("/api/runs/run-1")["producers"][0]["dropped"] == 100
 
 
@@ -211,3 +212,14 @@ def test_layouts_may_come_in_pieces_and_change_the_forward_order(served: Served)
     listed = served.get("/api/runs/run-1/series")["series"]
     assert [(one["layer"], one["order"]) for one in listed] == [("layer.2", 8), ("layer.1", 9), ("layer.0", 10)]
     assert sorted(served.get("/api/runs/run-1/at", step=2)["values"].values()) == [4.0, 5.0, 6.0]
+
+
+def test_layouts_may_be_told_ahead_of_what_is_left_of_the_records(served: Served) -> None:
+    """Of a database that was restored from a backup: the frames that come again can be read."""
+    with served.trainer() as trainer:
+        assert trainer.hello(first=50, next=60).committed == 49
+        trainer.say(wire.Layouts(records=[wire.encode(layout(LOSS)), b"\x81\xa1t\xa1x", wire.encode(frame(1, [0.0]))]))
+        assert trainer.store(frame(3, [1.5])).seq == 50
+    (series,) = served.get("/api/runs/run-1/series")["series"]
+    data = served.get("/api/runs/run-1/data", series=series["id"])
+    assert data["series"][0]["last"] == [1.5]
