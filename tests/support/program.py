@@ -22,6 +22,7 @@ class Program:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = 0
+        self.entry = ["-m", "trainvitals_server.cli"]  # what Python runs; tests plant faults by another one
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -32,7 +33,7 @@ class Program:
     def start(self) -> None:
         """Start, and wait until it answers."""
         (self.directory / "server.json").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "trainvitals_server.cli", "serve", "--port", str(self.port)]
+        command = [sys.executable, *self.entry, "serve", "--port", str(self.port)]
         environment = {**os.environ, "TRAINVITALS_DIR": str(self.directory)}
         with (self.directory / "serve.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -46,6 +47,27 @@ class Program:
                 break
             time.sleep(0.05)
         raise RuntimeError(f"the server did not start: {(self.directory / 'serve.log').read_text()[-2000:]}")
+
+    @property
+    def pid(self) -> int:
+        """The process id, while it runs."""
+        if self._process is None:
+            raise RuntimeError("expected a running server, there is none")
+        return self._process.pid
+
+    def signal(self, number: int) -> None:
+        """Send a signal, where it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def wait(self, seconds: float) -> int:
+        """Wait until it has ended by itself; its exit code. Raises TimeoutError."""
+        if self._process is None:
+            raise RuntimeError("expected a running server, there is none")
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"expected the server to end within {seconds:g} s") from None
 
     def kill(self) -> None:
         """End it at once, as a crash would."""

@@ -1,0 +1,134 @@
+"""What the promise of delivery comes to, counted: a database read directly, beside what the trainers wrote down.
+
+The database is opened as any program could, not through the server's own store, so that a fault of the store does not
+hide itself.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ledger import Producer
+from trainvitals import wire
+
+
+@dataclass
+class Audit:
+    """Records acknowledged, stored, lost (neither stored nor covered), stored more than once; records in gaps, and set
+    aside; and every breach of an invariant, in words."""
+
+    acked: int = 0
+    stored: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    gaps: int = 0
+    quarantined: int = 0
+    breaches: list[str] = field(default_factory=list)
+
+    def expect(self, holds: bool, otherwise: str) -> None:
+        """Note a breach."""
+        if not holds:
+            self.breaches.append(otherwise)
+
+
+@dataclass
+class Kept:
+    """What the database holds of one producer: frames as (layout, step) in the order in which they were stored,
+    events and quarantined records by sequence number, layouts, and the sequence numbers that lie in gaps."""
+
+    committed: int
+    frames: list[tuple[int, int]]
+    events: list[int]
+    quarantined: list[int]
+    layouts: set[int]
+    gaps: list[tuple[int, wire.Gap]]
+
+    def covered(self, own: Mapping[int, Any]) -> set[int]:
+        """Sequence numbers within gaps. A gap that the trainer recorded itself, as record `own`, counts records that
+        never had a number; any other covers the `count` numbers that end with its own."""
+        return {
+            number
+            for seq, gap in self.gaps
+            if seq not in own or own[seq].tag != "gap"
+            for number in range(seq - gap.count + 1, seq + 1)
+        }
+
+
+def audit(database: Path, run: str, producers: Mapping[str, Producer], by: float = float("inf")) -> Audit:
+    """What these producers of a run are known to have spooled until the time `by`, and what is stored of it now. What
+    was spooled later may be on its way."""
+    done = Audit()
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+        verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        done.expect(verdict == "ok", f"integrity_check: {verdict}")
+        connection.execute("BEGIN")
+        for name, told in producers.items():
+            _compare(done, name, told, keep(connection, run, name), by)
+    return done
+
+
+def keep(connection: sqlite3.Connection, run: str, name: str) -> Kept:
+    """What is kept of a producer; nothing, with a watermark of -1, where it is not known."""
+    row = connection.execute("SELECT id, committed FROM producers WHERE run = ? AND producer = ?", (run, name))
+    identity, committed = row.fetchone() or (-1, -1)
+    frames = connection.execute(
+        "SELECT layouts.layout, steps FROM frames JOIN layouts ON layouts.id = frames.layout"
+        " WHERE producer = ? ORDER BY frames.id",
+        (identity,),
+    )
+    events = connection.execute(
+        "SELECT seq, type, record FROM events WHERE producer = ? AND seq >= 0 ORDER BY id", (identity,)
+    ).fetchall()
+    gaps = [(seq, wire.decode_record(record)) for seq, kind, record in events if kind == "gap"]
+    return Kept(
+        committed,
+        [(layout, int(step)) for layout, steps in frames for step in np.frombuffer(steps, "<i8")],
+        [seq for seq, _, _ in events],
+        [seq for (seq,) in connection.execute("SELECT seq FROM quarantine WHERE producer = ?", (identity,))],
+        {number for (number,) in connection.execute("SELECT layout FROM layouts WHERE producer = ?", (identity,))},
+        [(seq, gap) for seq, gap in gaps if isinstance(gap, wire.Gap)],
+    )
+
+
+def _compare(done: Audit, name: str, told: Producer, kept: Kept, by: float) -> None:
+    frames, events = Counter(kept.frames), Counter(kept.events)
+    twice = sum(frames.values()) - len(frames) + sum(events.values()) - len(events)
+    covered, aside = kept.covered(told.records), set(kept.quarantined)
+    there = {seq for seq, record in told.records.items() if _is_there(seq, record, frames, events, kept.layouts)}
+    due = max(told.acked, kept.committed, told.last_by(by))
+    missing = {seq for seq in told.records if seq <= due} - there - covered - aside
+    done.acked += told.acked + 1
+    done.stored += len(there)
+    done.lost += len(missing)
+    done.duplicated += twice
+    done.gaps += sum(gap.count for _, gap in kept.gaps)
+    done.quarantined += len(aside)
+    done.expect(told.acked <= kept.committed, f"{name}: {told.acked} was acked, the watermark is {kept.committed}")
+    early = sorted(seq for seq in missing if seq <= max(told.acked, kept.committed))
+    done.expect(not early, f"{name}: acked or below the watermark, but neither stored nor in a gap: {early[:10]}")
+    done.expect(twice == 0, f"{name}: {twice} records are stored more than once")
+    done.expect(_rises(kept.events), f"{name}: events are not stored in the order of their numbers")
+    for layout in kept.layouts:
+        steps = [step for one, step in kept.frames if one == layout]
+        done.expect(_rises(steps), f"{name}: frames of layout {layout} are not stored in the order of their steps")
+
+
+def _is_there(
+    seq: int, record: Any, frames: Mapping[tuple[int, int], int], events: Mapping[int, int], layouts: set[int]
+) -> bool:
+    if record.tag == "frame":
+        return (record.layout, record.step) in frames
+    if record.tag == "layout":
+        return record.layout in layouts
+    return seq in events
+
+
+def _rises(numbers: list[int]) -> bool:
+    return all(one < other for one, other in pairwise(numbers))

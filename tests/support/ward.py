@@ -1,0 +1,178 @@
+"""A real server, a real training, and the network between them, each in a process of its own, to do harm to.
+
+    with ward.fault("server SIGSTOP", "...") as row:
+        ward.program.signal(signal.SIGSTOP)
+        ward.training.go_on(3.0)
+        ward.program.signal(signal.SIGCONT)
+
+At the end of the block the fault is over: everything spooled until then must arrive, the auditor compares, and the row
+of the table is filled in.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import planted_server
+import watched_training
+from auditor import Audit, audit
+from fault_table import Row
+from ledger import Ledger, Producer
+from program import Program
+from proxy import Proxy
+from served import until
+
+WARM = 40  # steps after which a training is under way
+RECOVERY = 30.0  # seconds in which everything must have arrived after a fault
+
+
+class Training:
+    """A watched training in a process of its own; see watched_training.py for the options."""
+
+    def __init__(self, folder: Path, directory: Path, *, plants: Sequence[str] = (), **options: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.ledger = Ledger(folder / "diary")
+        self.log = folder / "log"
+        prefix = options.pop("prefix", [])
+        given = {"directory": directory, "diary": self.ledger.path, "stop": folder / "stop", **options}
+        command = [*prefix, sys.executable, watched_training.__file__]
+        command += [part for name, value in given.items() for part in (f"--{name}", str(value))]
+        command += [part for one in plants for part in ("--plant", one)]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def under_way(self) -> "Training":
+        """Wait until it trains."""
+        until(lambda: self._alive() and len(self.ledger.read().steps) >= WARM, 60)
+        return self
+
+    def go_on(self, seconds: float) -> None:
+        """Let it train for a while; raises TimeoutError where it stands still for three seconds, or AssertionError
+        where it has ended."""
+        deadline = time.monotonic() + seconds
+        seen, since = len(self.ledger.read().steps), time.monotonic()
+        while time.monotonic() < deadline:
+            time.sleep(0.02)
+            assert self._alive()
+            if len(self.ledger.read().steps) > seen:
+                seen, since = len(self.ledger.steps), time.monotonic()
+            elif time.monotonic() - since > 3.0:
+                raise TimeoutError("expected a step within 3 s, the training stands still")
+
+    def end(self, seconds: float = 60.0) -> int:
+        """Ask it to stop, and wait; its exit code."""
+        (self.folder / "stop").touch()
+        return self.wait(seconds)
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """Wait until it has ended."""
+        code = self.process.wait(seconds)
+        self.ledger.read()
+        return code
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.ledger.read()
+
+    def _alive(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+        return True
+
+
+class Ward:
+    """Everything under `folder`. The trainings use the server's own directory, and its TCP port through the proxy
+    where they are told to."""
+
+    def __init__(self, folder: Path, plants: Sequence[str] = (), home: Path | None = None) -> None:
+        self.folder = folder
+        self.home = home or folder / "home"
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.program = Program(self.home)
+        if plants:
+            self.program.entry = [planted_server.__file__, *plants, "--"]
+        self.trainings: list[Training] = []
+        self._proxy: Proxy | None = None
+
+    @property
+    def proxy(self) -> Proxy:
+        """The network; made when it is first asked for, once the server has a port."""
+        if self._proxy is None:
+            self._proxy = Proxy(self.program.port)
+        return self._proxy
+
+    @property
+    def training(self) -> Training:
+        """The newest."""
+        return self.trainings[-1]
+
+    @property
+    def database(self) -> Path:
+        """The server's."""
+        return self.home / "trainvitals.db"
+
+    def train(self, **options: Any) -> Training:
+        """Start a training."""
+        directory = options.pop("directory", self.home)
+        made = Training(self.folder / f"training-{len(self.trainings)}", directory, **options)
+        self.trainings.append(made)
+        return made
+
+    def close(self) -> None:
+        """End everything, whatever state it is in."""
+        for training in self.trainings:
+            training.kill()
+        if self._proxy is not None:
+            self._proxy.close()
+        self.program.signal(signal.SIGCONT)
+        self.program.kill()
+
+    def ledgers(self) -> list[Ledger]:
+        """Of every training that has written anything, as they are now."""
+        return [training.ledger for training in self.trainings if training.ledger.read().run]
+
+    def audit(self, by: float = float("inf")) -> Audit:
+        """What every training spooled until the time `by`."""
+        whole = Audit()
+        for ledger in self.ledgers():
+            one = audit(self.database, ledger.run, ledger.producers, by)
+            for name in ("acked", "stored", "lost", "duplicated", "gaps", "quarantined"):
+                setattr(whole, name, getattr(whole, name) + getattr(one, name))
+            whole.breaches += one.breaches
+        return whole
+
+    def producers(self) -> list[Producer]:
+        """Of every training, as they are now."""
+        return [producer for ledger in self.ledgers() for producer in ledger.read().producers.values()]
+
+    def settle(self, since: float, seconds: float = RECOVERY) -> float:
+        """Wait until everything that was spooled by `since` is acknowledged; how long that took from then on."""
+        goals = [(producer, producer.last_by(since)) for producer in self.producers()]
+        until(lambda: self.producers() and all(one.acked >= goal for one, goal in goals), seconds)
+        moments = [one.acked_at(goal, since) or since for one, goal in goals]
+        return max(moments, default=since) - since
+
+    @contextmanager
+    def fault(self, name: str, promise: str, seconds: float = RECOVERY) -> Iterator[Row]:
+        """A row of the table, filled in once the fault is over and everything has arrived."""
+        row, begin = Row(name, promise), time.monotonic()
+        yield row
+        over = time.monotonic()
+        if row.recovery is None:
+            row.recovery = self.settle(over, seconds)
+        row.hook = row.hook or self.ledgers()[-1].hook(begin, over)
+        row.count(self.audit(over))
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's, and more."""
+    return {**os.environ, **more}
