@@ -49,7 +49,7 @@ class Session:
 
     def sent(self, batch: wire.Batch) -> None:
         """A batch went out."""
-        self.in_flight.append(batch.first + len(batch.records) - 1)
+        self.in_flight.append(batch.last)
 
     def receive(self, message: wire.ToTrainer) -> Reaction:
         """What follows from a message. Raises ProtocolError where it may not come in this state."""

@@ -15,7 +15,7 @@ from trainvitals_server.ingest.freeform import check_free
 
 HELLO_SECONDS = 5.0
 RETRY_SECONDS = 1.0
-MAX_SEQUENCE = 1 << 53
+MAX_SEQUENCE = wire.MAX_SEQUENCE
 RUN_ID = re.compile(wire.ID_PATTERN)
 POLICY, NOT_DECODABLE = 1008, 1007  # websocket close codes
 

@@ -16,14 +16,14 @@ def streaming(committed: int = -1) -> Session:
 
 def test_hello_says_what_is_held() -> None:
     """From where to where."""
-    assert Session(IDENTITY).hello(3, 9) == wire.Hello(protocol=1, identity=IDENTITY, first=3, next=9)
+    assert Session(IDENTITY).hello(3, 9) == wire.Hello(protocol=wire.PROTOCOL, identity=IDENTITY, first=3, next=9)
 
 
 def test_after_welcome_the_stream_goes_on_behind_what_is_committed() -> None:
     """Not from the beginning."""
     session = Session(IDENTITY)
     assert not session.may_send()
-    assert session.receive(wire.Welcome(protocol=1, committed=41)).rewind == 42
+    assert session.receive(wire.Welcome(protocol=wire.PROTOCOL, committed=41)).rewind == 42
     assert session.may_send()
 
 
@@ -73,4 +73,4 @@ def test_a_command_is_handed_on() -> None:
     command = wire.Command(id="c", producer="p", action="sanitize", ttl=30, expires=1.0)
     assert streaming().receive(command).command == command
     with pytest.raises(ProtocolError, match="got Welcome"):
-        streaming().receive(wire.Welcome(protocol=1, committed=0))
+        streaming().receive(wire.Welcome(protocol=wire.PROTOCOL, committed=0))

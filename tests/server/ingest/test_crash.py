@@ -23,7 +23,7 @@ def stream(program: Program, acked: list[int], on_ack: threading.Event) -> None:
     assert announced is not None
     headers = {"Authorization": f"Bearer {program.token('ingest')}"}
     with unix_connect(announced.socket, "ws://localhost/ws/trainer", additional_headers=headers) as socket:
-        socket.send(wire.encode(wire.Hello(protocol=1, identity=identify(), first=0, next=len(RECORDS))))
+        socket.send(wire.encode(wire.Hello(protocol=wire.PROTOCOL, identity=identify(), first=0, next=len(RECORDS))))
         welcome = wire.decode_to_trainer(socket.recv(10))
         assert isinstance(welcome, wire.Welcome)
         assert welcome.committed >= (acked[-1] if acked else -1)

@@ -45,7 +45,7 @@ def test_a_message_out_of_turn_ends_the_session(before: list[wire.Hello], messag
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"protocol": 99}, "expected protocol 1, got 99"),
+        ({"protocol": 99}, "expected protocol 2, got 99"),
         ({"identity": identify(run="../etc")}, "expected a run id"),
         ({"identity": identify(producer="")}, "expected a producer id"),
         ({"identity": identify(rank=-1)}, "expected a rank"),
