@@ -11,11 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ledger import Producer
+from ledger import Producer, Record
 from trainvitals import wire
 
 
@@ -50,28 +49,33 @@ class Kept:
     layouts: set[int]
     gaps: list[tuple[int, wire.Gap]]
 
-    def covered(self, own: Mapping[int, Any]) -> set[int]:
-        """Sequence numbers within gaps. A gap that the trainer recorded itself, as record `own`, counts records that
-        never had a number; any other covers the `count` numbers that end with its own."""
-        return {
-            number
-            for seq, gap in self.gaps
-            if seq not in own or own[seq].tag != "gap"
-            for number in range(seq - gap.count + 1, seq + 1)
-        }
+    def covered(self, own: Mapping[int, Record]) -> set[int]:
+        """Sequence numbers within gaps."""
+        return {number for seq, gap in self.gaps for number in _span(seq, gap, own.get(seq))}
 
 
 def audit(database: Path, run: str, producers: Mapping[str, Producer], by: float = float("inf")) -> Audit:
     """What these producers of a run are known to have spooled until the time `by`, and what is stored of it now. What
     was spooled later may be on its way."""
     done = Audit()
-    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+    with closing(reading(database)) as connection:
         verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
         done.expect(verdict == "ok", f"integrity_check: {verdict}")
         connection.execute("BEGIN")
         for name, told in producers.items():
             _compare(done, name, told, keep(connection, run, name), by)
     return done
+
+
+def watermark(database: Path, run: str, producer: str) -> int:
+    """Up to where the database has a producer's records."""
+    with closing(reading(database)) as connection:
+        return keep(connection, run, producer).committed
+
+
+def reading(database: Path) -> sqlite3.Connection:
+    """A connection that changes nothing."""
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
 
 
 def keep(connection: sqlite3.Connection, run: str, name: str) -> Kept:
@@ -121,13 +125,23 @@ def _compare(done: Audit, name: str, told: Producer, kept: Kept, by: float) -> N
 
 
 def _is_there(
-    seq: int, record: Any, frames: Mapping[tuple[int, int], int], events: Mapping[int, int], layouts: set[int]
+    seq: int, record: Record, frames: Mapping[tuple[int, int], int], events: Mapping[int, int], layouts: set[int]
 ) -> bool:
     if record.tag == "frame":
         return (record.layout, record.step) in frames
     if record.tag == "layout":
         return record.layout in layouts
     return seq in events
+
+
+def _span(seq: int, gap: wire.Gap, own: Record | None) -> range:
+    """The numbers a stored gap stands for: those it names; none beside its own where the trainer recorded it of what
+    never had a number; else, since the server made it, the `count` numbers that end with its own."""
+    if gap.through is not None:
+        return range(seq, gap.through + 1)
+    if own is not None and own.tag == "gap":
+        return range(seq, seq + 1)
+    return range(seq - gap.count + 1, seq + 1)
 
 
 def _rises(numbers: list[int]) -> bool:

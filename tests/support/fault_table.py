@@ -70,8 +70,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def cells(row: Row) -> list[str]:
     """One row's texts."""
-    hook = row.hook
-    known = hook is not None and not math.isnan(hook.median)
+    hook = row.hook if row.hook is not None and not math.isnan(row.hook.median) else None
     return [
         row.fault,
         f"{row.acked:,}",
@@ -80,8 +79,8 @@ def cells(row: Row) -> list[str]:
         f"{row.duplicated:,}",
         f"{row.gaps:,}",
         "–" if row.recovery is None else f"{row.recovery:.2f}",
-        f"{hook.median * 1e6:.0f}" if hook is not None and known else "–",
-        f"{hook.call * 1e3:.1f} / {hook.wait * 1e3:.1f}" if hook is not None and known else "–",
+        f"{hook.median * 1e6:.0f}" if hook else "–",
+        f"{hook.call * 1e3:.1f} / {hook.wait * 1e3:.1f}" if hook else "–",
         row.promise + (f"; {row.note}" if row.note else ""),
     ]
 

@@ -97,13 +97,17 @@ class Program:
         """A REST answer, by the view token."""
         return self._request("GET", path, "view")
 
+    def post(self, path: str, body: Any) -> Any:
+        """The answer to something asked for, by the control token."""
+        return self._request("POST", path, "control", body)
+
     def sign_in_link(self) -> str:
         """A one-time link that gives a browser the control role."""
         return str(self._request("POST", "/api/signin", "control")["url"])
 
-    def _request(self, method: str, path: str, role: home.Role) -> Any:
+    def _request(self, method: str, path: str, role: home.Role, body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {self.token(role)}"}
-        answer = httpx.request(method, self.url + path, headers=headers, timeout=10)
+        answer = httpx.request(method, self.url + path, headers=headers, json=body, timeout=10)
         answer.raise_for_status()
         return answer.json()
 

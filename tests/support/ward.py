@@ -21,7 +21,7 @@ from typing import Any
 
 import planted_server
 import watched_training
-from auditor import Audit, audit
+from auditor import Audit, audit, watermark
 from fault_table import Row
 from ledger import Ledger, Producer
 from program import Program
@@ -149,6 +149,12 @@ class Ward:
                 setattr(whole, name, getattr(whole, name) + getattr(one, name))
             whole.breaches += one.breaches
         return whole
+
+    def committed(self) -> int:
+        """The watermark of the newest training's only producer, read from the database."""
+        ledger = self.training.ledger.read()
+        (name,) = ledger.producers
+        return watermark(self.database, ledger.run, name)
 
     def producers(self) -> list[Producer]:
         """Of every training, as they are now."""
