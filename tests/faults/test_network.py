@@ -1,6 +1,5 @@
 """A network that misbehaves, between a training and its server."""
 
-import time
 from collections.abc import Callable
 
 import pytest

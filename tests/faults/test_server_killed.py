@@ -80,7 +80,7 @@ def test_a_server_killed_between_commit_and_answer(make_ward: Callable[..., Ward
         ward.train()
         assert ward.program.wait(60) == -signal.SIGKILL
         assert ward.training.ledger.read().only.acked < 50 <= ward.committed()
-        ward.program.entry = ["-m", "trainvitals_server.cli"]
+        ward.plant()
         ward.program.start()
         ward.training.under_way()
     enter(row)

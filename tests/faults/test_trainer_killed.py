@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from fault_table import Row
 from served import until
 from ward import Training, Ward
 
@@ -117,10 +116,11 @@ def test_an_end_with_no_server_leaves_the_spool(make_ward: Callable[..., Ward], 
     assert took < EXIT + SLACK
 
 
-def test_a_command_is_never_applied_twice(ward: Ward, enter: Enter) -> None:
+@pytest.mark.parametrize(("after", "when"), [(0.0, "at once"), (0.3, "once it is known to be delivered")])
+def test_a_command_is_never_applied_twice(ward: Ward, enter: Enter, after: float, when: str) -> None:
     """A trainer that dies between its journal and the safe point: the outcome is `unknown`, whoever comes next."""
-    training = ward.train(plants=("applied=now",), run="commanded").under_way()
-    with ward.fault("trainer killed between journal and apply", "`unknown`, never applied twice") as row:
+    training = ward.train(plants=(f"applied={after}",), run="commanded").under_way()
+    with ward.fault(f"trainer killed between journal and apply, {when}", "`unknown`, never applied twice") as row:
         identity = ward.program.post("/api/runs/commanded/commands", {"action": "sanitize"})["id"]
         assert training.wait(30) == -signal.SIGKILL
         successor = ward.train(run="commanded").under_way()

@@ -31,6 +31,17 @@ class Audit:
     quarantined: int = 0
     breaches: list[str] = field(default_factory=list)
 
+    def add(self, other: "Audit") -> None:
+        """Count another run in."""
+        self.acked, self.stored, self.lost = (
+            self.acked + other.acked,
+            self.stored + other.stored,
+            self.lost + other.lost,
+        )
+        self.duplicated, self.gaps = self.duplicated + other.duplicated, self.gaps + other.gaps
+        self.quarantined += other.quarantined
+        self.breaches += other.breaches
+
     def expect(self, holds: bool, otherwise: str) -> None:
         """Note a breach."""
         if not holds:
@@ -71,6 +82,13 @@ def watermark(database: Path, run: str, producer: str) -> int:
     """Up to where the database has a producer's records."""
     with closing(reading(database)) as connection:
         return keep(connection, run, producer).committed
+
+
+def producer_count(database: Path, run: str) -> int:
+    """The producers of a run."""
+    with closing(reading(database)) as connection:
+        count: int = connection.execute("SELECT count(*) FROM producers WHERE run = ?", (run,)).fetchone()[0]
+        return count
 
 
 def reading(database: Path) -> sqlite3.Connection:

@@ -78,9 +78,9 @@ def cells(row: Row) -> list[str]:
         f"{row.lost:,}",
         f"{row.duplicated:,}",
         f"{row.gaps:,}",
-        "–" if row.recovery is None else f"{row.recovery:.2f}",
-        f"{hook.median * 1e6:.0f}" if hook else "–",
-        f"{hook.call * 1e3:.1f} / {hook.wait * 1e3:.1f}" if hook else "–",
+        "-" if row.recovery is None else f"{row.recovery:.2f}",
+        f"{hook.median * 1e6:.0f}" if hook else "-",
+        f"{hook.call * 1e3:.1f} / {hook.wait * 1e3:.1f}" if hook else "-",
         row.promise + (f"; {row.note}" if row.note else ""),
     ]
 

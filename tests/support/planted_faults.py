@@ -83,11 +83,15 @@ def disk(control: str) -> None:
 
 
 @planted
-def applied(when: str) -> None:
-    """The trainer dies between writing a command into its journal and applying it."""
+def applied(after: str) -> None:
+    """The trainer dies between writing a command into its journal and applying it, `after` seconds later."""
     from trainvitals.control.desk import Desk
 
-    Desk._carry_out = lambda *given: die()  # type: ignore[assignment, method-assign]
+    def last(*given: Any) -> Any:
+        time.sleep(float(after))
+        die()
+
+    Desk._carry_out = last  # type: ignore[method-assign]
 
 
 @planted

@@ -19,7 +19,7 @@ LOOK = 0.05  # seconds between two looks whether a black hole is over
 @dataclass
 class Weather:
     """How the network is now. `delay` seconds for each chunk, `rate` bytes a second, `loss` the share of chunks that
-    come only when they are sent again, `cut` the bytes towards the server that pass before all connections are reset."""
+    come only when they are sent again, `cut` the bytes towards the server that pass before all is reset."""
 
     delay: float = 0.0
     rate: float = float("inf")

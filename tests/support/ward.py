@@ -21,7 +21,7 @@ from typing import Any
 
 import planted_server
 import watched_training
-from auditor import Audit, audit, watermark
+from auditor import Audit, audit, producer_count, watermark
 from fault_table import Row
 from ledger import Ledger, Producer
 from program import Program
@@ -40,13 +40,14 @@ class Training:
         self.folder = folder
         self.ledger = Ledger(folder / "diary")
         self.log = folder / "log"
-        prefix = options.pop("prefix", [])
+        prefix, token = options.pop("prefix", []), options.pop("token", "")
         given = {"directory": directory, "diary": self.ledger.path, "stop": folder / "stop", **options}
         command = [*prefix, sys.executable, watched_training.__file__]
         command += [part for name, value in given.items() for part in (f"--{name}", str(value))]
         command += [part for one in plants for part in ("--plant", one)]
+        environment = {**os.environ, **({"TRAINVITALS_TOKEN": token} if token else {})}
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
     def under_way(self) -> "Training":
         """Wait until it trains."""
@@ -98,10 +99,13 @@ class Ward:
         self.home = home or folder / "home"
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.program = Program(self.home)
-        if plants:
-            self.program.entry = [planted_server.__file__, *plants, "--"]
+        self.plant(*plants)
         self.trainings: list[Training] = []
         self._proxy: Proxy | None = None
+
+    def plant(self, *plants: str) -> None:
+        """The server has these faults from its next start on."""
+        self.program.entry = [planted_server.__file__, *plants, "--"] if plants else ["-m", "trainvitals_server.cli"]
 
     @property
     def proxy(self) -> Proxy:
@@ -140,15 +144,16 @@ class Ward:
         """Of every training that has written anything, as they are now."""
         return [training.ledger for training in self.trainings if training.ledger.read().run]
 
-    def audit(self, by: float = float("inf")) -> Audit:
-        """What every training spooled until the time `by`."""
+    def audit(self, ledgers: Sequence[Ledger] | None = None, by: float = float("inf")) -> Audit:
+        """What every training spooled until the time `by`; or those that wrote these ledgers."""
         whole = Audit()
-        for ledger in self.ledgers():
-            one = audit(self.database, ledger.run, ledger.producers, by)
-            for name in ("acked", "stored", "lost", "duplicated", "gaps", "quarantined"):
-                setattr(whole, name, getattr(whole, name) + getattr(one, name))
-            whole.breaches += one.breaches
+        for ledger in self.ledgers() if ledgers is None else ledgers:
+            whole.add(audit(self.database, ledger.run, ledger.producers, by))
         return whole
+
+    def producer_count(self, run: str) -> int:
+        """The producers that the database has of a run."""
+        return producer_count(self.database, run)
 
     def committed(self) -> int:
         """The watermark of the newest training's only producer, read from the database."""
@@ -176,9 +181,4 @@ class Ward:
         if row.recovery is None:
             row.recovery = self.settle(over, seconds)
         row.hook = row.hook or self.ledgers()[-1].hook(begin, over)
-        row.count(self.audit(over))
-
-
-def environment(**more: str) -> dict[str, str]:
-    """This process's, and more."""
-    return {**os.environ, **more}
+        row.count(self.audit(by=over))

@@ -44,7 +44,11 @@ class Meter:
         self._depth = 0
         self.cpu = self.call = self.wait = 0.0
 
-    def around(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def attach(self) -> None:
+        """Measure every way into the hook."""
+        Guard.run, Watch.step = self._around(Guard.run), self._around(Watch.step)  # type: ignore[method-assign]
+
+    def _around(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """The method, measured."""
 
         def measured(*given: Any, **named: Any) -> Any:
@@ -110,7 +114,7 @@ def main() -> None:
     torch.set_num_threads(1)
     diary, meter, counted = Diary(options.diary), Meter(), [0]
     follow_delivery(diary, counted)
-    Guard.run, Watch.step = meter.around(Guard.run), meter.around(Watch.step)  # type: ignore[method-assign]
+    meter.attach()
     model = small_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     watch = trainvitals.watch(

@@ -1,0 +1,137 @@
+"""What a trainer may say wrongly to a real server, and a server to a trainer; and a migration that is cut short."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import sqlite_utils
+from websockets.sync.client import unix_connect
+
+import planted_server
+from auditor import audit
+from fault_table import Row
+from ledger import Producer, Record
+from program import Program
+from served import Speaker, close_of, frame, identify, layout
+from trainvitals import home, wire
+from trainvitals_server.store import schema
+from trainvitals_server.store.database import configure, create
+from ward import Ward
+
+Enter = Callable[..., None]
+MESSAGES = [layout(("", wire.RUN, wire.LOSS)), *(frame(step, [step]) for step in range(1, 200))]
+
+
+@contextmanager
+def speaking(program: Program, run: str = "raw") -> Iterator[Speaker]:
+    """A trainer that speaks word by word."""
+    announced = home.read_server_file(program.directory)
+    assert announced is not None
+    headers = {"Authorization": f"Bearer {program.token('ingest')}"}
+    with unix_connect(announced.socket, "ws://localhost/ws/trainer", additional_headers=headers) as socket:
+        yield Speaker(socket, identify(run, "p"))
+
+
+def told(acked: int) -> Producer:
+    """What the raw trainer holds, and what was acknowledged."""
+    kinds = [Record("layout", -1, 1), *(Record("frame", step, 1) for step in range(1, 200))]
+    return Producer(dict(enumerate(kinds)), dict.fromkeys(range(200), 0.0), [(acked, 0.0)])
+
+
+def test_duplicate_reordered_and_gapped_batches(ward: Ward, enter: Enter) -> None:
+    """What was there is acknowledged and not stored again; a hole is refused; all is there once, in order."""
+    row = Row("duplicate, reordered, gapped batches", "duplicates acked, gaps nacked")
+    with speaking(ward.program) as trainer:
+        trainer.hello(next=200)
+        trainer.send(*MESSAGES[0:50], first=0)
+        assert trainer.hear(wire.Ack).seq == 49
+        trainer.send(*MESSAGES[0:50], first=0)  # again
+        assert trainer.hear(wire.Ack).seq == 49
+        trainer.send(*MESSAGES[100:150], first=100)  # too early
+        assert (nack := trainer.hear(wire.Nack)).kind == "gap"
+        assert nack.seq == 50
+        trainer.send(*MESSAGES[30:100], first=30)  # overlapping
+        assert trainer.hear(wire.Ack).seq == 99
+        trainer.send(*MESSAGES[150:200], first=150)
+        assert trainer.hear(wire.Nack).seq == 100
+        trainer.send(*MESSAGES[90:200], first=90)
+        last = trainer.hear(wire.Ack).seq
+    row.count(audit(ward.database, "raw", {"p": told(last)}))
+    row.recovery = 0.0
+    enter(row)
+    assert (row.acked, row.stored) == (200, 200)
+
+
+@pytest.mark.parametrize(("off", "name"), [(-1, "older"), (1, "newer")])
+def test_another_protocol_is_refused(ward: Ward, enter: Enter, off: int, name: str) -> None:
+    """In words, before anything is stored."""
+    with speaking(ward.program) as trainer:
+        trainer.say(wire.Hello(protocol=wire.PROTOCOL + off, identity=trainer.identity, first=0, next=1))
+        assert close_of(trainer.socket) == (1008, f"expected protocol {wire.PROTOCOL}, got {wire.PROTOCOL + off}")
+    assert ward.program.get("/api/runs")["runs"] == []
+    row = Row(f"{name} protocol", "explicit refusal", recovery=0.0)
+    row.count(audit(ward.database, "raw", {}))
+    enter(row)
+
+
+def statements() -> int:
+    """How many statements the migrations have, all together."""
+    counted = [0]
+
+    class Counting(sqlite_utils.Database):
+        def execute(self, sql: str, *rest: object) -> sqlite3.Cursor:
+            counted[0] += sql.lstrip().startswith(("CREATE", "ALTER", "DROP", "UPDATE"))
+            return super().execute(sql, *rest)  # type: ignore[arg-type]
+
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema.migrate(Counting(connection))
+    return counted[0]
+
+
+def before(path: Path) -> None:
+    """A database as the first version made it, with a run in it."""
+    create(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        configure(connection)
+        _, *later = [one.name for one in schema.MIGRATIONS.pending(sqlite_utils.Database(connection))]
+        schema.MIGRATIONS.apply(sqlite_utils.Database(connection), stop_before=later)
+        connection.execute(
+            "INSERT INTO runs (id, name, project, config, versions, allow, auto_sanitize, state, created, last_seen)"
+            " VALUES ('old', 'old', 'p', x'80', x'80', x'90', 'restore', 'lost', 1, 1)"
+        )
+
+
+def applied(path: Path) -> list[str]:
+    """The migrations that the database knows of."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return [name for (name,) in connection.execute("SELECT name FROM _sqlite_migrations ORDER BY id")]
+
+
+def test_a_migration_cut_short(make_ward: Callable[..., Ward], enter: Enter) -> None:
+    """Killed before each third of its statements in turn: a step is there whole or not at all, and the next start
+    finishes it, with every run still there."""
+    ward, names = make_ward(), [one.name for one in schema.MIGRATIONS._migrations]
+    old = len(schema.FIRST)
+    seen = set()
+    for statement in range(0, statements() - old, 3):
+        ward.database.unlink(missing_ok=True)
+        before(ward.database)
+        command = [sys.executable, planted_server.__file__, f"migrating={statement}", "--", "serve", "--port", "0"]
+        done = subprocess.run([*command, "--directory", str(ward.home)], capture_output=True, check=False, timeout=60)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        there = applied(ward.database)
+        assert there == names[: len(there)]
+        seen.add(len(there))
+    ward.program.start()
+    assert applied(ward.database) == names
+    assert [one["id"] for one in ward.program.get("/api/runs")["runs"]] == ["old"]
+    assert min(seen) < len(names)
+    row = Row("migration killed half-way", "migration atomic", recovery=0.0)
+    row.count(audit(ward.database, "old", {}))
+    enter(row)
