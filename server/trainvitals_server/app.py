@@ -59,7 +59,7 @@ def lifespan(app: FastAPI, settings: Settings, clock: Clock) -> AbstractAsyncCon
         parts = app.state.parts = open_parts(settings, clock)
         tasks = [
             asyncio.create_task(ticker.run(parts)),
-            asyncio.create_task(Announcer(parts.hub, parts.summaries, clock).run()),
+            asyncio.create_task(Announcer(parts.hub, parts.summaries, clock, parts.store_health).run()),
         ]
         try:
             yield

@@ -53,6 +53,10 @@ class Parts:
         """Have work done by the writer; returns after the commit. Raises what it raised, or `StoreBusyError`."""
         return await asyncio.wrap_future(self.writer.submit(work))
 
+    def store_health(self) -> dict[str, str]:
+        """What every page must say of the store: why nothing can be stored now, and what may become a reason."""
+        return {"trouble": self.writer.trouble, "warning": self.writer.warning}
+
     def committed(self, changes: Changes) -> None:
         """Pass on what was committed; called on the event loop, in the order of the commits. What fails of one run
         is logged, and keeps nothing from the others."""

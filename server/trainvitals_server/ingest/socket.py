@@ -19,6 +19,7 @@ from trainvitals_server.ingest import intake
 from trainvitals_server.ingest.connections import Connection, Owed
 from trainvitals_server.ingest.session import HELLO_SECONDS, NOT_DECODABLE, POLICY, Close, Session
 from trainvitals_server.parts import Parts, parts_of
+from trainvitals_server.runs import parting
 from trainvitals_server.store import commands, runs
 from trainvitals_server.store.database import ReadError
 
@@ -83,14 +84,15 @@ class Link:
         try:
             if older is not None:
                 older.displace(Close(POLICY, "displaced by a newer connection of the same producer"))
-            self._note(connection, here=True)
+            self._parts.pulse.connect(connection.run, connection.producer, self._parts.clock.monotonic())
+            self._tell(connection)
             connection.send(self._session.welcome(producer.committed))
             waiting = await asyncio.to_thread(self._waiting, producer)
             hand_over(connection, waiting, self._parts.clock.now())
             return await self._until_first(connection, producer)
         finally:
             if self._parts.connections.dismiss(connection):
-                self._note(connection, here=False)
+                self._note_end(connection)
 
     async def _until_first(self, connection: Connection, producer: runs.Producer) -> Close:
         """Read and write until one of them ends, or a newer connection comes."""
@@ -133,8 +135,15 @@ class Link:
         with self._parts.database.reading() as reading:
             return commands.waiting(reading, producer.run, producer.producer, self._parts.clock.now())
 
-    def _note(self, connection: Connection, *, here: bool) -> None:
-        note = self._parts.pulse.connect if here else self._parts.pulse.disconnect
-        note(connection.run, connection.producer, self._parts.clock.monotonic())
+    def _note_end(self, connection: Connection) -> None:
+        """How it ended is kept: it is all that is known of a trainer that does not come back."""
+        ask = self._websocket.scope.get("extensions", {}).get("trainvitals.parting")
+        how: parting.Parting = (ask() if ask is not None else "") or "server"
+        clock = self._parts.clock
+        ended = parting.tell(how, clock.now())
+        self._parts.pulse.disconnect(connection.run, connection.producer, clock.monotonic(), ended)
+        self._tell(connection)
+
+    def _tell(self, connection: Connection) -> None:
         self._parts.summaries.touch(connection.run)
         self._parts.hub.mark(connection.run)

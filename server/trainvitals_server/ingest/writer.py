@@ -51,6 +51,7 @@ class Writer(threading.Thread):
     ) -> None:
         super().__init__(name="trainvitals-writer", daemon=True)
         self.trouble = ""  # why the database cannot be written now
+        self.warning = ""  # what may become a reason
         self.commits = 0
         self._connection = database.writer()  # here, so that a database that cannot be opened is told at once
         self._publish = publish

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from trainvitals_server.clock import Clock, iso
@@ -13,6 +14,8 @@ RUN_SECONDS = 0.25
 LIST_TICKS = 2  # the list goes out at every second tick
 HEARTBEAT_TICKS = 20
 
+Store = dict[str, str]  # `trouble`: why nothing can be stored now; `warning`: what may become one; "" for neither
+
 log = logging.getLogger("trainvitals.server")
 
 
@@ -23,6 +26,8 @@ class Announcer:
     hub: Hub
     summaries: Summaries
     clock: Clock
+    store: Callable[[], Store] = lambda: {"trouble": "", "warning": ""}
+    said: Store = field(default_factory=lambda: {"trouble": "", "warning": ""})  # of the store, the last time
     broken: set[str] = field(default_factory=set)  # runs whose summary could not be made the last time
 
     async def run(self) -> None:
@@ -42,8 +47,10 @@ class Announcer:
         for run in changed:
             if self.hub.followers(run):
                 await self._tell(run)
-        if tick % HEARTBEAT_TICKS == 0:
-            text = dumps({"type": "heartbeat", "time": iso(self.clock.now())})
+        store = self.store()
+        if tick % HEARTBEAT_TICKS == 0 or store != self.said:
+            self.said = store
+            text = dumps({"type": "heartbeat", "time": iso(self.clock.now()), "store": store})
             for client in tuple(self.hub.clients):
                 client.notify("heartbeat", text)
         if self.hub.list_changed and tick % LIST_TICKS == 0 and self.hub.followers(None):

@@ -8,18 +8,19 @@ NAMED = 8  # ranks named where many are in trouble
 
 
 def state_of(row: Any, connected: bool) -> str:
-    """A producer's state: how it said that it ended, else `live` while it is connected, else `silent`: it may be gone,
-    or only out of reach."""
+    """A producer's state: how it said that it ended, or `lost` where its process is known to be gone; else `live`
+    while it is connected, else `silent`: it may be gone, or only out of reach."""
     return str(row["state"] or ("live" if connected else "silent"))
 
 
 def describe(rows: Sequence[Any], connected: Set[int]) -> dict[str, Any]:
     """A run's ranks as its summary shows them: how many there are, have ever come, and are in each state; and those
-    that failed, or have fallen silent while others go on, with the step they had come to. `rows` are the newest
-    producers of each rank."""
+    that failed, died without a word, or have fallen silent while others go on, with the step they had come to. `rows`
+    are the newest producers of each rank."""
     states = {row["rank"]: state_of(row, row["id"] in connected) for row in rows}
     going = "live" in states.values()
-    troubled = [row for row in rows if states[row["rank"]] == "failed" or (going and states[row["rank"]] == "silent")]
+    bad = ("failed", "lost", "silent") if going else ("failed", "lost")
+    troubled = [row for row in rows if states[row["rank"]] in bad]
     return {
         "size": max([row["world_size"] for row in rows], default=1),
         "seen": len(rows),

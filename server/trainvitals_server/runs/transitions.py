@@ -9,7 +9,8 @@ from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.runs.states import ENDED, NEXT, Signal
 from trainvitals_server.store import events, runs
 
-# What the server observed by its clock, as a recorded event: silence is never shown as health.
+# What the server observed by its clock, as a recorded event where no better reason is known: silence is never shown as
+# health.
 OBSERVED = {
     "silent": "no frame for longer than ten median steps, although the trainer is connected",
     "gone": "no contact with the trainer for a minute; it may be buffering",
@@ -24,12 +25,14 @@ def signal(tx: Transaction, run: str, what: Signal, reason: str = "") -> None:
     if state is None:
         return
     ended = tx.now if state in ENDED else None
-    runs.update(tx.connection, run, state=state, reason=reason or OBSERVED.get(what, ""), ended=ended)
+    said = "" if what == "contact" else reason or OBSERVED.get(what, "")  # being back is an event, not a reason
+    runs.update(tx.connection, run, state=state, reason=said, ended=ended)
     tx.changes[run].state = state
     if ended is not None:
         progress.abandon(tx, run, f"the run has {state}, and its trainer did not say how this ended")
     if what in OBSERVED:
-        observe(tx, run, wire.Notice(step=_step(tx, run), time=tx.now, code=state, text=OBSERVED[what]))
+        text = reason or OBSERVED[what]
+        observe(tx, run, wire.Notice(step=_step(tx, run), time=tx.now, code=state, text=text))
 
 
 def observe(tx: Transaction, run: str, record: wire.Event) -> None:

@@ -153,6 +153,11 @@ def note_end(connection: sqlite3.Connection, producer: int, state: str, reason: 
     connection.execute("UPDATE producers SET state = ?, reason = ? WHERE id = ?", (state, reason, producer))
 
 
+def revive(connection: sqlite3.Connection, producer: int) -> None:
+    """A producer that was given up as lost speaks again."""
+    connection.execute("UPDATE producers SET state = '', reason = '' WHERE id = ? AND state = 'lost'", (producer,))
+
+
 def newest_rows(connection: sqlite3.Connection, run: str) -> list[sqlite3.Row]:
     """The newest producer of each rank, by rank."""
     rows = {row["rank"]: row for row in producer_rows(connection, run)}
