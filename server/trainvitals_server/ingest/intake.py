@@ -189,7 +189,7 @@ class Intake:
         if record.state in ("finished", "failed"):
             runs.note_end(self._tx.connection, self._producer.id, record.state, reason)
         if self._newest and self._producer.rank == 0:
-            transitions.signal(self._tx, self._producer.run, record.state, reason)
+            transitions.signal(self._tx, self._producer.run, record.state, reason, record)
 
     def _command(self, record: wire.CommandUpdate) -> None:
         check_free(record.result, "result")
