@@ -4,37 +4,26 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlite_utils
-from websockets.sync.client import unix_connect
 
 import planted_server
 from auditor import audit
 from fault_table import Row
 from ledger import Producer, Record
-from program import Program
-from served import Speaker, close_of, frame, identify, layout
-from trainvitals import home, wire
+from served import close_of, frame, layout
+from speech import speaking
+from trainvitals import wire
 from trainvitals_server.store import schema
 from trainvitals_server.store.database import configure, create
 from ward import Ward
 
 Enter = Callable[..., None]
 MESSAGES = [layout(("", wire.RUN, wire.LOSS)), *(frame(step, [step]) for step in range(1, 200))]
-
-
-@contextmanager
-def speaking(program: Program, run: str = "raw") -> Iterator[Speaker]:
-    """A trainer that speaks word by word."""
-    announced = home.read_server_file(program.directory)
-    assert announced is not None
-    headers = {"Authorization": f"Bearer {program.token('ingest')}"}
-    with unix_connect(announced.socket, "ws://localhost/ws/trainer", additional_headers=headers) as socket:
-        yield Speaker(socket, identify(run, "p"))
 
 
 def told(acked: int) -> Producer:

@@ -147,3 +147,33 @@ def migrating(statement: str) -> None:
         return execute(self, sql, *rest)
 
     sqlite_utils.Database.execute = counted
+
+
+@planted
+def stuck(seconds: str) -> None:
+    """A browser that reads nothing is closed after this long."""
+    from trainvitals_server.live import socket
+
+    socket.STUCK_SECONDS = float(seconds)
+
+
+@planted
+def impatient(seconds: str) -> None:
+    """A notification's try, and every pause between two, take at most this long."""
+    from trainvitals_server.notifications import sender, targets
+
+    targets.attempt.__defaults__ = (float(seconds),)
+    sender.LONGEST_PAUSE = sender.TICK_SECONDS = float(seconds)
+
+
+@planted
+def cap(size: str) -> None:
+    """The spools hold at most `size` bytes, in segments of an eighth of that."""
+    from trainvitals.delivery.spool import Spool
+
+    made = Spool.__init__
+
+    def small(self: Spool, path: Path, identity: Any, cap: int | None = None) -> None:
+        made(self, path, identity, int(size))
+
+    Spool.__init__ = small  # type: ignore[method-assign]

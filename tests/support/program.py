@@ -95,21 +95,24 @@ class Program:
 
     def get(self, path: str) -> Any:
         """A REST answer, by the view token."""
-        return self._request("GET", path, "view")
+        return self._request("GET", path, "view").json()
+
+    def read(self, path: str) -> str:
+        """The text at a path, by the view token."""
+        return self._request("GET", path, "view").text
 
     def post(self, path: str, body: Any) -> Any:
         """The answer to something asked for, by the control token."""
-        return self._request("POST", path, "control", body)
+        return self._request("POST", path, "control", body).json()
 
     def sign_in_link(self) -> str:
         """A one-time link that gives a browser the control role."""
-        return str(self._request("POST", "/api/signin", "control")["url"])
+        return str(self._request("POST", "/api/signin", "control").json()["url"])
 
-    def _request(self, method: str, path: str, role: home.Role, body: Any = None) -> Any:
+    def _request(self, method: str, path: str, role: home.Role, body: Any = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.token(role)}"}
         answer = httpx.request(method, self.url + path, headers=headers, json=body, timeout=10)
-        answer.raise_for_status()
-        return answer.json()
+        return answer.raise_for_status()
 
     @staticmethod
     def _answers(url: str) -> bool:

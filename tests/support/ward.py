@@ -114,6 +114,10 @@ class Ward:
             self._proxy = Proxy(self.program.port)
         return self._proxy
 
+    def use(self, proxy: Proxy) -> None:
+        """Another network than the usual one."""
+        self._proxy = proxy
+
     @property
     def training(self) -> Training:
         """The newest."""
