@@ -12,9 +12,11 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from trainvitals import wire
+from trainvitals.delivery import spool as spool_module
 from trainvitals.delivery.courier import Courier
 from trainvitals.delivery.outbox import Outbox
-from trainvitals.delivery.spool import Spool, SpoolReader
+from trainvitals.delivery.reading import SpoolReader
+from trainvitals.delivery.spool import Spool
 
 IDENTITY = wire.Identity(run="r", producer="p", name="n")
 
@@ -106,7 +108,7 @@ class Sender:
     def __init__(self, base: Path, url: str | None, online: bool = True) -> None:
         self.commands: list[wire.Command] = []
         self.outbox = Outbox()
-        self.spool = Spool(base / "spool", IDENTITY)
+        self.spool = Spool(base / "spool/r/p", IDENTITY)
         self.courier = Courier(
             self.spool,
             self.outbox,
@@ -256,7 +258,7 @@ def test_offline_is_spooled_only(tmp_path: Path, server: FakeServer) -> None:
     sender.put(1, 2)
     assert not sender.courier.close()
     assert server.tokens == []
-    reader = SpoolReader(tmp_path / "spool")
+    reader = SpoolReader(tmp_path / "spool/r/p")
     reader.seek(0)
     batch = reader.batch()
     reader.close()
@@ -286,20 +288,20 @@ def test_a_retired_courier_stays_until_all_is_delivered(tmp_path: Path) -> None:
     server.end()
 
 
-def test_a_full_spool_becomes_a_counted_gap(tmp_path: Path, server: FakeServer) -> None:
-    """Training goes on; the hole is recorded when there is room again."""
+def test_a_full_disk_heals(tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records wait in memory, and come when there is room again, though nothing new does."""
+
+    def no_space(descriptor: int, data: bytes) -> None:
+        raise OSError("no space")
+
     sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
     until(lambda: sender.courier.connected)
-    cap, sender.spool._cap = sender.spool._cap, 0
-    sender.put(1, 2)
-    until(lambda: sender.outbox.dropped == 2)
-    sender.spool._cap = cap
-    sender.put(3)
-    until(lambda: len(server.stored) == 2)
-    gap, last = map(wire.decode_record, server.stored)
-    assert isinstance(gap, wire.Gap)
-    assert gap.count == 2
-    assert last == notice(3)
+    with monkeypatch.context() as full:
+        full.setattr(spool_module, "write_all", no_space)
+        sender.put(1, 2)
+        until(lambda: sender.outbox.trouble)
+    until(lambda: numbers(server.stored) == [1, 2])
+    assert sender.outbox.dropped == 0
     sender.courier.close()
 
 
