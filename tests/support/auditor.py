@@ -17,6 +17,8 @@ import numpy as np
 from ledger import Producer, Record
 from trainvitals import wire
 
+UNHELD = "no longer held by the trainer"  # what the server says of numbers that a hello passes over
+
 
 @dataclass
 class Audit:
@@ -154,12 +156,13 @@ def _is_there(
 
 def _span(seq: int, gap: wire.Gap, own: Record | None) -> range:
     """The numbers a stored gap stands for: those it names; none beside its own where the trainer recorded it of what
-    never had a number; else, since the server made it, the `count` numbers that end with its own."""
+    never had a number; the `count` numbers that end with its own where the server found that nobody holds them; else,
+    of a torn tail, those that begin with it."""
     if gap.through is not None:
         return range(seq, gap.through + 1)
     if own is not None and own.tag == "gap":
         return range(seq, seq + 1)
-    return range(seq - gap.count + 1, seq + 1)
+    return range(seq - gap.count + 1, seq + 1) if gap.reason == UNHELD else range(seq, seq + gap.count)
 
 
 def _rises(numbers: list[int]) -> bool:

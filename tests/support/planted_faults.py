@@ -164,16 +164,3 @@ def impatient(seconds: str) -> None:
 
     targets.attempt.__defaults__ = (float(seconds),)
     sender.LONGEST_PAUSE = sender.TICK_SECONDS = float(seconds)
-
-
-@planted
-def cap(size: str) -> None:
-    """The spools hold at most `size` bytes, in segments of an eighth of that."""
-    from trainvitals.delivery.spool import Spool
-
-    made = Spool.__init__
-
-    def small(self: Spool, path: Path, identity: Any, cap: int | None = None) -> None:
-        made(self, path, identity, int(size))
-
-    Spool.__init__ = small  # type: ignore[method-assign]
