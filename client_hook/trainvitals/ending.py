@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from types import FrameType, TracebackType
 from typing import Any, Protocol
@@ -22,8 +23,11 @@ class Endable(Protocol):
     def busy(self) -> bool:
         """Whether this thread is in the middle of queueing a record."""
 
-    def end(self, state: str, reason: str, error: str, trace: str) -> None:
-        """The process ends in this way."""
+    def conclude(self, state: str, reason: str, error: str, trace: str) -> bool:
+        """The process ends in this way; whether there is something to deliver."""
+
+    def deliver(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds for the delivery."""
 
     def notify(self, code: str, text: str) -> None:
         """Something happened to the process that is not its end."""
@@ -32,6 +36,7 @@ class Endable(Protocol):
         """This is a forked child: do nothing ever again."""
 
 
+DRAIN = 5.0  # seconds for the delivery of all watches together
 AGAIN = 0.05  # seconds after which a signal that came at a bad moment is sent again
 _live: "WeakSet[Any]" = WeakSet()
 _installed = _sigterm_installed = False
@@ -107,5 +112,8 @@ def _in_child() -> None:
 
 
 def _end_all(state: str, reason: str, error: str, trace: str) -> None:
-    for watch in list(_live):
-        watch.end(state, reason, error, trace)
+    """All at once, so that it takes no longer with many watches than with one."""
+    waiting = [watch for watch in list(_live) if watch.conclude(state, reason, error, trace)]
+    deadline = time.monotonic() + DRAIN
+    for watch in waiting:
+        watch.deliver(max(deadline - time.monotonic(), 0.0))

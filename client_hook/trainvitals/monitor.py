@@ -25,6 +25,7 @@ from trainvitals.checkpoint import CheckpointResult
 from trainvitals.control.actions import actions
 from trainvitals.control.desk import RefusedError
 from trainvitals.delivery.address import find_address
+from trainvitals.delivery.courier import DRAIN
 from trainvitals.errors import ConfigurationError
 from trainvitals.evaluated import Evaluated
 from trainvitals.following import Following
@@ -189,6 +190,11 @@ class Watch(AbstractContextManager["Watch"]):
         return self._producer.dropped + self._vitals.dropped
 
     @property
+    def quarantined(self) -> int:
+        """Records that the server refused for good; they are kept in the file `quarantine` in `spool_path`."""
+        return self._producer.quarantined
+
+    @property
     def nan_grad_steps(self) -> int:
         """Observed steps so far in which some gradient was not finite, whether the grad scaler skipped them or not."""
         return self._vitals.examiner.nan_grad_steps
@@ -217,11 +223,16 @@ class Watch(AbstractContextManager["Watch"]):
 
     def end(self, state: str, reason: str, error: str, trace: str) -> None:
         """Record how the run ended, deliver, detach. Idempotent, and raises nothing."""
+        if self.conclude(state, reason, error, trace):
+            self.deliver(DRAIN)
+
+    def conclude(self, state: str, reason: str, error: str, trace: str) -> bool:
+        """The first half of `end`: everything but waiting; whether there is something to wait for."""
         if self.closed:
-            return
+            return False
         self.closed = True
         if not self.enabled:
-            return
+            return False
         self._guard.run("step", self._steps.settle, None)
         self._guard.run("step", self._vitals.finish, None)
         self._detach()
@@ -235,7 +246,12 @@ class Watch(AbstractContextManager["Watch"]):
             traceback=trace[-60_000:],
         )
         self._producer.put(ended)
-        if not self._producer.close():
+        self._producer.stop()
+        return True
+
+    def deliver(self, timeout: float) -> None:
+        """The second half: wait at most `timeout` seconds until the server has everything."""
+        if not self._producer.wait(timeout):
             log.info("the server does not have all of run %s yet; it is kept in %s", self.run_id, self.spool_path)
 
     def abandon(self) -> None:
@@ -266,7 +282,7 @@ class Watch(AbstractContextManager["Watch"]):
         self._steps.settle()
         self._vitals.advance()
         self._newest = -1
-        self._producer.succeed(self._starting())
+        self._producer.succeed(self._starting(), self._steps.last)
         self._vitals.announce_again()
 
     def _safe_point(self, models: set[str]) -> None:

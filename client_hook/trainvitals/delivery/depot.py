@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from trainvitals import __version__, wire
-from trainvitals.delivery.courier import DRAIN, Courier
+from trainvitals.delivery.courier import Courier
 from trainvitals.delivery.outbox import Outbox
 from trainvitals.delivery.retention import given_cap
 from trainvitals.delivery.spool import Spool
@@ -56,10 +56,6 @@ class Depot:
     def put(self, record: wire.Record) -> None:
         """Queue a record."""
         self._outbox.put(record)
-
-    def close(self, timeout: float = DRAIN) -> bool:
-        """Deliver what is queued; True if the server has it all."""
-        return self.courier.close(timeout)
 
     def stop(self) -> None:
         """Begin to close; does not wait."""

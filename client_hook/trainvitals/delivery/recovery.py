@@ -110,6 +110,8 @@ async def recover(
     except OSError as error:
         done.outcome, done.reason = "not delivered", str(error)
     finally:
+        if not (done.outcome == "delivered" and remove):
+            remains.note_watermark()
         remains.release()
     _count(done, remains)
     return done
