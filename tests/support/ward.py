@@ -23,7 +23,7 @@ import planted_server
 import watched_training
 from auditor import Audit, audit, producer_count, watermark
 from fault_table import Row
-from ledger import Ledger, Producer
+from ledger import Ledger
 from program import Program
 from proxy import Proxy
 from served import until
@@ -165,16 +165,23 @@ class Ward:
         (name,) = ledger.producers
         return watermark(self.database, ledger.run, name)
 
-    def producers(self) -> list[Producer]:
-        """Of every training, as they are now."""
-        return [producer for ledger in self.ledgers() for producer in ledger.read().producers.values()]
-
     def settle(self, since: float, seconds: float = RECOVERY) -> float:
-        """Wait until everything that was spooled by `since` is acknowledged; how long that took from then on."""
-        goals = [(producer, producer.last_by(since)) for producer in self.producers()]
-        until(lambda: self.producers() and all(one.acked >= goal for one, goal in goals), seconds)
-        moments = [one.acked_at(goal, since) or since for one, goal in goals]
-        return max(moments, default=since) - since
+        """Wait until everything that was spooled by `since` is acknowledged, or in the database where nobody is left
+        to be told; how long that took from then on."""
+        goals = [
+            (training, name, producer.last_by(since))
+            for training in self.trainings
+            for name, producer in training.ledger.read().producers.items()
+        ]
+        until(lambda: goals and all(self._has(*goal) for goal in goals), seconds)
+        told = [training.ledger.producers[name].acked_at(goal, since) for training, name, goal in goals]
+        return max(moment if moment is not None else time.monotonic() for moment in told) - since
+
+    def _has(self, training: Training, name: str, goal: int) -> bool:
+        ledger = training.ledger.read()
+        if ledger.producers[name].acked >= goal:
+            return True
+        return training.process.poll() is not None and watermark(self.database, ledger.run, name) >= goal
 
     @contextmanager
     def fault(self, name: str, promise: str, seconds: float = RECOVERY) -> Iterator[Row]:
