@@ -101,7 +101,7 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
         sessions=Sessions(tokens.fingerprint, known, clock),
         attempts=Attempts(clock),
         books=books,
-        writer=Writer(database, publish, books.forget, clock, finish),
+        writer=Writer(database, publish, books.forget, clock, finish=finish),
         pulse=pulse,
         stories=stories,
         summaries=Summaries(database, pulse, stories),

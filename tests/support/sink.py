@@ -1,11 +1,13 @@
 """A receiver of notifications: a real HTTP server that answers as it is told and remembers what it was sent."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -37,8 +39,8 @@ class Sink:
 
 
 @contextmanager
-def receiving(**options: Any) -> Iterator[Sink]:
-    """A sink on a free port of the loopback."""
+def receiving(certificate: tuple[Path, Path] | None = None, **options: Any) -> Iterator[Sink]:
+    """A sink on a free port of the loopback; behind TLS where a certificate and its key are given."""
     sink = Sink(**options)
 
     class Handler(BaseHTTPRequestHandler):
@@ -80,6 +82,10 @@ def receiving(**options: Any) -> Iterator[Sink]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         sink.port = server.server_address[1]
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:

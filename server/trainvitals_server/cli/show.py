@@ -70,7 +70,8 @@ def losses(summary: client.Object) -> Iterator[str]:
         gaps = f"{cell(lost['gaps'])} gap{'s' if lost['gaps'] != 1 else ''}"
         yield f"lost       {cell(lost['records'])} records in {gaps}"
     for one in lost.get("reasons", []):
-        steps = f"steps {cell(one['from'])} to {cell(one['to'])}"
+        alone = one["from"] == one["to"]
+        steps = f"at step {cell(one['from'])}" if alone else f"steps {cell(one['from'])} to {cell(one['to'])}"
         yield f"           {cell(one['records'])}: {safe(one['reason'])}, {steps}"
     for one in summary.get("set_aside", []):
         yield f"set aside  {cell(one['count'])} records: {safe(one['reason'])}"

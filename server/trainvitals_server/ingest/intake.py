@@ -156,15 +156,6 @@ class Intake:
         self.dropped += record.count
         transitions.record_event(self._tx, self._producer, record, seq=self._seq)
 
-    def _rest(self, record: wire.Gap, through: int) -> wire.Gap:
-        """What a gap that stands for several numbers says of those that were not committed before."""
-        if self._seq != self._end:
-            raise ValueError(f"expected a gap through {through} at the end of its batch, got more records behind it")
-        if not self._seq <= through < wire.MAX_SEQUENCE:
-            raise ValueError(f"expected a gap from {self._seq} to reach a number from there on, got {through}")
-        known = max(self._committed - self._seq + 1, 0)
-        return msgspec.structs.replace(record, count=max(record.count - known, 0))
-
     def _notice(self, record: wire.Notice) -> None:
         self._event(record)
         if record.code == heard.ORPHANED:
@@ -175,6 +166,15 @@ class Intake:
         runs.note_end(self._tx.connection, self._producer.id, "lost", reason)
         if self._newest and self._producer.rank == 0:
             transitions.signal(self._tx, self._producer.run, "orphaned", reason)
+
+    def _rest(self, record: wire.Gap, through: int) -> wire.Gap:
+        """What a gap that stands for several numbers says of those that were not committed before."""
+        if self._seq != self._end:
+            raise ValueError(f"expected a gap through {through} at the end of its batch, got more records behind it")
+        if not self._seq <= through < wire.MAX_SEQUENCE:
+            raise ValueError(f"expected a gap from {self._seq} to reach a number from there on, got {through}")
+        known = max(self._committed - self._seq + 1, 0)
+        return msgspec.structs.replace(record, count=max(record.count - known, 0))
 
     def _event(self, record: wire.Event) -> None:
         _check_place(record.step, record.time)

@@ -53,6 +53,7 @@ class Writer(threading.Thread):
         publish: Callable[[Changes], None],
         forget: Callable[[], None],
         clock: Clock,
+        *,
         finish: Callable[[Transaction], None] = lambda tx: None,
     ) -> None:
         super().__init__(name="trainvitals-writer", daemon=True)

@@ -35,15 +35,16 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compose(notable: Iterable[Notable], run_name: str) -> list[Message]:
-    """The messages about notable changes of one run in one transaction: alerts of one rule are told together."""
-    rules: dict[str, list[AlertChange]] = {}
+    """The messages about notable changes of one run in one transaction: alerts of one rule are told together, and one
+    that changed several times, by its last change."""
+    rules: dict[str, dict[tuple[int, str | None], AlertChange]] = {}
     endings = []
     for one in notable:
         if isinstance(one, AlertChange):
-            rules.setdefault(one.alert.rule, []).append(one)
+            rules.setdefault(one.alert.rule, {})[one.alert.rank, one.alert.layer] = one
         else:
             endings.append(one)
-    told = [_alerts(changes, run_name) for changes in rules.values()]
+    told = [_alerts(list(changes.values()), run_name) for changes in rules.values()]
     return told + [_ending(one, run_name) for one in endings]
 
 

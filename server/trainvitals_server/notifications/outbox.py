@@ -50,7 +50,7 @@ class Outbox:
         fresh = [one for one in notable if one.told >= tx.now - HOUR]
         if len(fresh) < len(notable) and run not in self._silent:
             self._silent.add(run)
-            log.info("run %s tells of what is more than an hour old by its clock: nobody is notified of that", run)
+            log.warning("run %s tells of what is more than an hour old by its clock: nobody is notified of that", run)
         row = runs.get(tx.connection, run)
         name = row["name"] if row is not None and row["name"] else run
         for message in compose(fresh, name):

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Protocol
 
-from trainvitals_server.errors import ServerError
+from trainvitals_server.errors import ServerError, SettingsError
 from trainvitals_server.notifications import addresses
 from trainvitals_server.notifications.message import Message
 
@@ -41,10 +41,10 @@ class Target(Protocol):
 
 def open_targets(urls: Iterable[str]) -> list[Target]:
     """The targets at these addresses. Raises `SettingsError` for one that cannot be used."""
-    hush()
     seen: Counter[str] = Counter()
     found = []
     for url in urls:
+        hush()
         masked = addresses.mask(url)
         seen[masked] += 1
         found.append(_open(url, masked if seen[masked] == 1 else f"{masked} ({seen[masked]})"))
@@ -57,8 +57,12 @@ def _open(url: str, name: str) -> Target:
         from trainvitals_server.notifications.webhook import Webhook  # noqa: PLC0415
 
         return Webhook(url, name)
-    from trainvitals_server.notifications.messenger import Messenger  # noqa: PLC0415
-
+    try:
+        from trainvitals_server.notifications.messenger import Messenger  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{name} needs {error.name}, which is not installed; pip install 'trainvitals[server]'"
+        ) from error
     return Messenger(url, name)
 
 

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import httpx
 
+from trainvitals_server.cli.text import safe
 from trainvitals_server.clock import iso
 from trainvitals_server.errors import SettingsError
 from trainvitals_server.jsontext import dumps
@@ -65,11 +66,19 @@ def check(answer: httpx.Response) -> None:
     """Raise `UndeliveredError` unless the answer is one of success."""
     if answer.is_success:
         return
-    if answer.is_redirect:
-        target = urlsplit(answer.headers["location"])
-        where = f"{target.scheme}://{target.hostname}" if target.hostname else "another path"
-        raise UndeliveredError(f"answered {answer.status_code}, pointing to {where[:100]}; redirects are not followed")
+    if answer.has_redirect_location:
+        where = pointed_to(answer.headers["location"])
+        raise UndeliveredError(f"answered {answer.status_code}, pointing to {where}; redirects are not followed")
     raise UndeliveredError(f"expected an answer of 2xx, got {answer.status_code}")
+
+
+def pointed_to(location: str) -> str:
+    """Where a redirect points: the host, since the rest may repeat what is secret."""
+    try:
+        target = urlsplit(location)
+        return safe(f"{target.scheme}://{target.hostname}"[:100]) if target.hostname else "another path"
+    except ValueError:
+        return "what is no address"
 
 
 def body(message: Message, url: str) -> dict[str, object]:

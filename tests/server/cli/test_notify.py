@@ -1,6 +1,8 @@
 """`notify --test`: each target's outcome, and the exit code."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +58,15 @@ def test_a_wrong_call_is_one_line(arguments: list[str], reason: str, capsys: pyt
     assert reason in err
     assert len(err.splitlines()) == 1
     assert "SECRET" not in err
+
+
+def test_its_page_names_what_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands and options of docs/notifications.md; at most 40 lines."""
+    page = (Path(__file__).parents[3] / "docs" / "notifications.md").read_text()
+    assert len(page.splitlines()) <= 40
+    commands = re.findall(r"^    trainvitals (\w+)(.*?)  +# (.*)$", page, re.M)
+    assert [verb for verb, _, _ in commands] == ["notify", "serve"]
+    for verb, options, comment in commands:
+        assert main([verb, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert all(option in text for option in re.findall(r"--\w+", f"{options} {comment}"))

@@ -2,6 +2,7 @@
 
 import socket as plain_socket
 import struct
+from pathlib import Path
 
 from served import Served, until
 from trainvitals_server.runs.pulse import Beat
@@ -39,3 +40,23 @@ def test_what_this_side_ended_is_not_the_trainers_doing(served: Served) -> None:
         trainer.hello()
         trainer.socket.send(b"no message")
         assert ended(served).startswith("this server ended the connection at ")
+
+
+def test_a_trainer_that_answers_no_ping_is_told_from_one_that_left(private_home: Path) -> None:
+    """Suspended, or behind a network that swallows everything."""
+    server = Served(private_home)
+    server.service.config.ws_ping_interval = server.service.config.ws_ping_timeout = 0.2
+    with server as served, served.trainer() as trainer:
+        trainer.hello()
+        trainer.socket.protocol.receive_data = lambda data: None  # type: ignore[method-assign]
+        assert ended(served).startswith("the trainer stopped answering at ")
+
+
+def test_a_server_that_ends_is_not_the_trainers_doing(private_home: Path) -> None:
+    """It says so itself."""
+    with Served(private_home) as served, served.trainer() as trainer:
+        trainer.hello()
+        pulse = served.service.parts.pulse
+        served.service.stop()
+        until(lambda: not pulse.connected("run-1"))
+        assert pulse._beats["run-1"].ended.startswith("this server ended the connection at ")

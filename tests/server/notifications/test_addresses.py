@@ -77,6 +77,29 @@ def test_two_targets_of_one_host_have_names_of_their_own() -> None:
     assert [one.name for one in found] == ["json://h", "json://h (2)", "jsons://h"]
 
 
+def test_a_missing_apprise_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, at the start; webhooks do without."""
+    monkeypatch.delitem(sys.modules, "trainvitals_server.notifications.messenger", raising=False)
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    assert Settings(notify=("json://h/x",)).notify
+    with pytest.raises(SettingsError, match=r"^slack://... needs apprise, which is not installed; pip install"):
+        Settings(notify=("slack://A/B/C",))
+
+
+def test_a_server_without_targets_leaves_the_log_alone() -> None:
+    """Other programs' loggers are hushed only where they would tell addresses."""
+    code = """
+import logging
+from trainvitals_server.settings import Settings
+Settings()
+print(logging.getLogger("httpx").level)
+Settings(notify=("json://h/x",))
+print(logging.getLogger("httpx").level)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["0", "51"]
+
+
 def test_apprise_is_imported_only_where_it_is_configured() -> None:
     """A server without chat services does not pay for them."""
     code = """

@@ -1,6 +1,5 @@
 """What goes into the outbox, and what does not."""
 
-import logging
 from collections import Counter
 from typing import Any
 
@@ -52,6 +51,16 @@ async def test_what_goes_on_is_told_once_and_what_comes_back_again(ward: Any) ->
     assert first.id != second.id
 
 
+async def test_what_comes_and_goes_within_one_batch_is_one_message(ward: Any) -> None:
+    """Of one layer."""
+    who = await ward.hello()
+    await ward.tell(who, layout(*[("a.1", wire.NORM, stat) for stat in wire.NORM_STATS]))
+    flicker = [frame(step, GOOD if step % 150 else BAD, time=ward.hands.now) for step in range(450)]
+    await ward.tell(who, *flicker)
+    (message,) = [row["body"] for row in ward.outbox() if row["body"].rule == "norm_nonfinite"]
+    assert message.title.endswith("in a.1 again (run-1)")
+
+
 async def test_an_alert_that_becomes_critical_is_told_again(ward: Any) -> None:
     """Headroom that was short and is now gone."""
     who = await ward.hello()
@@ -68,7 +77,6 @@ async def test_old_news_is_stored_and_nobody_is_called(
     ward: Any, age: float, told: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By the time that the trainer gives; the alert is there all the same."""
-    caplog.set_level(logging.INFO, "trainvitals.server")
     who = await ward.break_layers("a.1", age=age)
     await ward.tell(who, wire.Lifecycle(step=6, time=ward.hands.now - age, state="failed", error="ValueError: no"))
     assert bool(ward.outbox()) is told

@@ -1,7 +1,6 @@
 """What is sent, how often, and what a receiver's faults cost."""
 
 import asyncio
-import logging
 import threading
 import time
 from typing import Any
@@ -170,17 +169,6 @@ async def test_a_receiver_that_hangs_is_left_after_its_time(
     until(lambda: not [one for one in threading.enumerate() if one.name == "trainvitals-notify"], 15)
 
 
-async def test_redirects_are_not_followed(ward: Any, sink: Sink) -> None:
-    """They are failures that say where they pointed, but not more of it than the host."""
-    sink.answers, sink.location = [302], sink.url("http", "/secret-place?key=hidden")
-    await ward.break_layers("a.1")
-    await Sender(ward.parts).send_due()
-    assert not [path for path in sink.paths if path.startswith("GET")]
-    assert set(sink.paths) == {"/in"}
-    error = ward.outbox()[0]["error"]
-    assert error.endswith("answered 302, pointing to http://127.0.0.1; redirects are not followed")
-
-
 async def test_what_nobody_could_send_for_a_day_is_given_up(ward: Any, sink: Sink) -> None:
     """Nobody wants yesterday's alarms at once."""
     await ward.break_layers("a.1")
@@ -188,59 +176,6 @@ async def test_what_nobody_could_send_for_a_day_is_given_up(ward: Any, sink: Sin
     assert await Sender(ward.parts).send_due() == 0
     assert {row["state"] for row in ward.outbox()} == {"failed"}
     assert sink.received == []
-
-
-async def test_no_secret_is_ever_logged_or_kept(
-    opened: Any, sink: Sink, caplog: pytest.LogCaptureFixture, private_home: Any
-) -> None:
-    """Of the user part, the path, the query and the headers, whatever goes wrong."""
-    caplog.set_level(logging.DEBUG)
-    secret = "s3cr3t"  # noqa: S105
-    urls = [
-        f"json://user:{secret}@127.0.0.1:{sink.port}/{secret}?key={secret}&+X-Token={secret}",
-        f"json://user:{secret}@127.0.0.1:1/{secret}",
-        f"form://user:{secret}@127.0.0.1:1/{secret}",
-    ]
-    sink.answers, sink.location = [200, 302, 500], f"http://127.0.0.1/{secret}"
-    async with opened(*urls) as ward:
-        await ward.break_layers("a.1")
-        sender = Sender(ward.parts)
-        for _ in range(20):
-            await sender.send_due()
-            ward.hands.turn(LONGEST_PAUSE)
-        assert {row["state"] for row in ward.outbox()} == {"failed"}
-        told = repr(ward.outbox()) + repr(ward.parts.settings)
-    assert sink.paths[0] == f"/{secret}?key={secret}"
-    assert (sink.headers[0]["x-token"], sink.headers[0]["authorization"][:6]) == (secret, "Basic ")
-    assert "given up" in caplog.text
-    kept = b"".join(path.read_bytes() for path in private_home.iterdir() if path.name.startswith("trainvitals.db"))
-    assert secret not in caplog.text + told
-    assert secret.encode() not in kept
-
-
-async def test_other_services_go_through_apprise(opened: Any, sink: Sink) -> None:
-    """Here with Apprise's own JSON; mentions and mark-up in a name are only to be read."""
-    from trainvitals_server.notifications.messenger import Messenger
-
-    async with opened("form://127.0.0.1:1/") as ward:
-        ward.parts.targets = [Messenger(sink.url("json", "/apprise"), "apprise://...")]
-        who = await ward.hello(name="@everyone <!channel>")
-        await ward.tell(who, wire.Lifecycle(step=3, time=ward.hands.now, state="failed", error="ValueError: no"))
-        assert await Sender(ward.parts).send_due() == 1
-        (row,) = ward.outbox()
-        assert row["state"] == "sent"
-    (body,) = sink.received
-    assert (body["type"], sink.paths) == ("failure", ["/apprise"])
-    assert body["title"].startswith("critical: the run \uff20everyone \u2039!channel\u203a has failed")
-    assert body["message"].endswith(f"http://localhost:8787/runs/run-1?step=3\nevent {row['id']}")
-
-
-async def test_a_service_that_apprise_cannot_reach_fails_the_try(opened: Any) -> None:
-    """Without its reasons, which repeat the address."""
-    async with opened("form://127.0.0.1:1/") as ward:
-        await ward.break_layers("a.1")
-        await Sender(ward.parts).send_due()
-        assert ward.outbox()[0]["error"] == "form://...: the service did not take it"
 
 
 def test_a_running_server_sends_and_counts(private_home: Any, sink: Sink) -> None:

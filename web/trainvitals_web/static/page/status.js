@@ -56,6 +56,17 @@ export function browserLink(socket, now) {
   return null;
 }
 
+/**
+ * The verdict, unless the server has fallen silent: what was well then need not be well now.
+ * @param {Verdict} verdict
+ * @param {Link | null} link
+ * @returns {Verdict}
+ */
+export function unlessSilent(verdict, link) {
+  if (link?.tone !== "bad" || verdict.level === "critical") return verdict;
+  return { level: "unknown", text: `Nothing is heard from the server; the last word was: ${sentence(verdict)}` };
+}
+
 /** Between trainer and server. @param {Run | null} run @param {number} now by the server's clock @returns {Link} */
 export function trainerLink(run, now) {
   if (run === null) return { tone: "busy", word: "Connecting", detail: "" };
@@ -65,12 +76,14 @@ export function trainerLink(run, now) {
       word: "Trainer ended",
       detail: `${run.state}${run.reason ? `: ${plain(run.reason)}` : ""}`,
     };
+  if (run.state === "stalled" && run.connected)
+    return { tone: "bad", word: "Trainer stalled", detail: plain(run.reason).slice(0, 400) };
   if (run.state === "lost" || run.state === "stalled" || !run.connected) {
     const since = run.last_seen ? ` for ${span((now - Date.parse(run.last_seen)) / 1000)}` : "";
     return {
       tone: "bad",
       word: `Trainer silent${since}`,
-      detail: "the server hears nothing from it; it may be writing to its own disk",
+      detail: plain(run.reason).slice(0, 400) || "the server hears nothing from it; it may be writing to its own disk",
     };
   }
   return { tone: "good", word: "Live", detail: `last heard ${ago(run.last_seen, now)}` };
