@@ -38,18 +38,26 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Row:
-    """The same training with nothing wrong, for comparison."""
-    ward = Ward(tmp_path_factory.mktemp("undisturbed"))
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
+    """A server and a training that go on through every fault that neither needs to survive, with the proxy between
+    them."""
+    ward = Ward(tmp_path_factory.mktemp("running"))
     try:
         ward.program.start()
-        ward.train().under_way()
-        with ward.fault("none", "an undisturbed run, for comparison") as row:
-            ward.training.go_on(UNDISTURBED)
-        row.check()
-        return row
+        ward.train(server=ward.proxy.url).under_way()
+        ward.settle(time.monotonic())
+        yield ward
     finally:
         ward.close()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(running: Ward) -> Row:
+    """The same training with nothing wrong, for comparison."""
+    with running.fault("none", "an undisturbed run, for comparison") as row:
+        running.training.go_on(UNDISTURBED)
+    row.check()
+    return row
 
 
 @pytest.fixture
@@ -57,9 +65,9 @@ def enter(undisturbed: Row, record_property: Callable[[str, object], None]) -> C
     """Check a row's invariants, and enter it in the table."""
     record_property("fault", undisturbed.pack())
 
-    def enter_row(row: Row, lost: int = 0) -> None:
+    def enter_row(row: Row) -> None:
         record_property("fault", row.pack())
-        row.check(lost)
+        row.check()
 
     return enter_row
 
@@ -79,22 +87,14 @@ def make_ward(tmp_path: Path) -> Iterator[Callable[..., Ward]]:
 
 
 @pytest.fixture
+def visited(running: Ward, make_ward: Callable[..., Ward]) -> Ward:
+    """The server that runs already, for a test's own trainings; it must be left as it was."""
+    return make_ward(program=running.program)
+
+
+@pytest.fixture
 def ward(make_ward: Callable[..., Ward]) -> Ward:
-    """A server that runs, and no training yet."""
+    """A server of the test's own, and no training yet."""
     made = make_ward()
     made.program.start()
     return made
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
-    """A server and a training that go on through all faults of a module, with the proxy between them."""
-    ward = Ward(tmp_path_factory.mktemp("running"))
-    try:
-        ward.program.start()
-        ward.train(server=ward.proxy.url).under_way()
-        until_acked = time.monotonic()
-        ward.settle(until_acked)
-        yield ward
-    finally:
-        ward.close()

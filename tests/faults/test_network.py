@@ -52,14 +52,14 @@ def test_a_reset_within_a_frame(running: Ward, enter: Enter) -> None:
 
 
 @pytest.mark.parametrize("ping", [0.7, pytest.param(20.0, marks=pytest.mark.chaos)])
-def test_a_connection_that_leads_nowhere(ward: Ward, enter: Enter, ping: float) -> None:
+def test_a_connection_that_leads_nowhere(visited: Ward, enter: Enter, ping: float) -> None:
     """Nobody says so: it is found out by the pings, twice their distance at most, and another one is opened."""
-    training = ward.train(server=ward.proxy.url, plants=(f"ping={ping}",)).under_way()
-    until(lambda: ward.proxy.accepted == 1)
-    with ward.fault(f"black hole that stays, pings every {ping:g} s", "detected ≤ 40 s (2 pings)") as row:
-        ward.proxy.swallow()
+    training = visited.train(server=visited.proxy.url, plants=(f"ping={ping}",)).under_way()
+    until(lambda: visited.proxy.accepted == 1)
+    with visited.fault(f"black hole that stays, pings every {ping:g} s", "detected ≤ 40 s (2 pings)") as row:
+        visited.proxy.swallow()
         begin = time.monotonic()
-        until(lambda: training.go_on(0.1) or ward.proxy.accepted > 1, 2 * ping + 10)
+        until(lambda: training.go_on(0.1) or visited.proxy.accepted > 1, 2 * ping + 10)
         took = time.monotonic() - begin
     row.note = f"detected after {took:.1f} s"
     enter(row)
@@ -68,30 +68,30 @@ def test_a_connection_that_leads_nowhere(ward: Ward, enter: Enter, ping: float) 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("seconds", [5.0, 60.0])
-def test_a_network_that_is_down(ward: Ward, enter: Enter, seconds: float) -> None:
+def test_a_network_that_is_down(visited: Ward, enter: Enter, seconds: float) -> None:
     """The kernel's own: the training has a network to itself, which is taken down, and up again."""
     with namespace() as own:
         if own is None:
             pytest.skip("no network namespace can be made here")
-        ward.use(Proxy(ward.program.port, own.listen()))
-        ward.train(server=ward.proxy.url, prefix=own.prefix).under_way()
-        with ward.fault(f"network down for {seconds:g} s (namespace)", "steps unaffected; resumes", 90) as row:
+        visited.use(Proxy(visited.program.port, own.listen()))
+        visited.train(server=visited.proxy.url, prefix=own.prefix).under_way()
+        with visited.fault(f"network down for {seconds:g} s (namespace)", "steps unaffected; resumes", 90) as row:
             own.link("down")
-            ward.training.go_on(seconds)
+            visited.training.go_on(seconds)
             own.link("up")
         enter(row)
 
 
 @pytest.mark.chaos
-def test_packets_that_are_late_and_lost(ward: Ward, enter: Enter) -> None:
+def test_packets_that_are_late_and_lost(visited: Ward, enter: Enter) -> None:
     """By the kernel's own emulation, where it has one."""
     with namespace() as own:
         if own is None or not own.degrade("delay", "0ms"):
             pytest.skip("this kernel cannot emulate a network (tc netem)")
-        ward.use(Proxy(ward.program.port, own.listen()))
-        ward.train(server=ward.proxy.url, prefix=own.prefix).under_way()
-        with ward.fault("latency 100 ms ± 50, loss 10 % (tc netem)", "steps unaffected; nothing lost") as row:
+        visited.use(Proxy(visited.program.port, own.listen()))
+        visited.train(server=visited.proxy.url, prefix=own.prefix).under_way()
+        with visited.fault("latency 100 ms ± 50, loss 10 % (tc netem)", "steps unaffected; nothing lost") as row:
             own.degrade("delay", "100ms", "50ms", "loss", "10%")
-            ward.training.go_on(20.0)
+            visited.training.go_on(20.0)
             own.degrade("delay", "0ms")
         enter(row)

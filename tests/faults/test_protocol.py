@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlite_utils
 
-import planted_server
+import planted_faults
 from auditor import audit
 from fault_table import Row
 from ledger import Producer, Record
@@ -24,6 +24,15 @@ from ward import Ward
 
 Enter = Callable[..., None]
 MESSAGES = [layout(("", wire.RUN, wire.LOSS)), *(frame(step, [step]) for step in range(1, 200))]
+SUPPORT = Path(planted_faults.__file__).parent
+OPEN = """
+import sys
+from pathlib import Path
+from planted_faults import plant
+from trainvitals_server.store.database import Database
+plant(sys.argv[1])
+Database(Path(sys.argv[2]))
+"""
 
 
 def told(acked: int) -> Producer:
@@ -32,10 +41,10 @@ def told(acked: int) -> Producer:
     return Producer(dict(enumerate(kinds)), dict.fromkeys(range(200), 0.0), [(acked, 0.0)])
 
 
-def test_duplicate_reordered_and_gapped_batches(ward: Ward, enter: Enter) -> None:
+def test_duplicate_reordered_and_gapped_batches(visited: Ward, enter: Enter) -> None:
     """What was there is acknowledged and not stored again; a hole is refused; all is there once, in order."""
     row = Row("duplicate, reordered, gapped batches", "duplicates acked, gaps nacked")
-    with speaking(ward.program) as trainer:
+    with speaking(visited.program) as trainer:
         trainer.hello(next=200)
         trainer.send(*MESSAGES[0:50], first=0)
         assert trainer.hear(wire.Ack).seq == 49
@@ -50,21 +59,21 @@ def test_duplicate_reordered_and_gapped_batches(ward: Ward, enter: Enter) -> Non
         assert trainer.hear(wire.Nack).seq == 100
         trainer.send(*MESSAGES[90:200], first=90)
         last = trainer.hear(wire.Ack).seq
-    row.count(audit(ward.database, "raw", {"p": told(last)}))
+    row.count(audit(visited.database, "raw", {"p": told(last)}))
     row.recovery = 0.0
     enter(row)
     assert (row.acked, row.stored) == (200, 200)
 
 
 @pytest.mark.parametrize(("off", "name"), [(-1, "older"), (1, "newer")])
-def test_another_protocol_is_refused(ward: Ward, enter: Enter, off: int, name: str) -> None:
+def test_another_protocol_is_refused(visited: Ward, enter: Enter, off: int, name: str) -> None:
     """In words, before anything is stored."""
-    with speaking(ward.program) as trainer:
+    with speaking(visited.program, f"{name}-protocol") as trainer:
         trainer.say(wire.Hello(protocol=wire.PROTOCOL + off, identity=trainer.identity, first=0, next=1))
         assert close_of(trainer.socket) == (1008, f"expected protocol {wire.PROTOCOL}, got {wire.PROTOCOL + off}")
-    assert ward.program.get("/api/runs")["runs"] == []
+    assert f"{name}-protocol" not in {one["id"] for one in visited.program.get("/api/runs")["runs"]}
     row = Row(f"{name} protocol", "explicit refusal", recovery=0.0)
-    row.count(audit(ward.database, "raw", {}))
+    row.count(audit(visited.database, "raw", {}))
     enter(row)
 
 
@@ -111,8 +120,8 @@ def test_a_migration_cut_short(make_ward: Callable[..., Ward], enter: Enter) -> 
     for statement in range(0, statements() - old, 3):
         ward.database.unlink(missing_ok=True)
         before(ward.database)
-        command = [sys.executable, planted_server.__file__, f"migrating={statement}", "--", "serve", "--port", "0"]
-        done = subprocess.run([*command, "--directory", str(ward.home)], capture_output=True, check=False, timeout=60)
+        command = [sys.executable, "-c", OPEN, f"migrating={statement}", str(ward.database)]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=60, cwd=SUPPORT)
         assert done.returncode == -signal.SIGKILL, done.stderr
         there = applied(ward.database)
         assert there == names[: len(there)]

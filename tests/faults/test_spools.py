@@ -64,15 +64,15 @@ async def recover_all(folders: list[Path], address: Address) -> list[int]:
 
 
 @pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.chaos)])
-def test_a_spool_that_is_torn_or_damaged(ward: Ward, enter: Enter, every: int, tmp_path: Path) -> None:
+def test_a_spool_that_is_torn_or_damaged(visited: Ward, enter: Enter, every: int, tmp_path: Path) -> None:
     """All the whole records arrive, in order; the one that is not is counted, and never read."""
     cases = dict(damaged(every))
     folders = [tmp_path / "spools" / RUN / name for name in cases]
     for folder, segment in zip(folders, cases.values(), strict=True):
         lay(folder, folder.name, segment)
-    announced = home.read_server_file(ward.home)
+    announced = home.read_server_file(visited.home)
     assert announced is not None
-    address = Address(announced.url, ward.program.token("ingest"), announced.socket)
+    address = Address(announced.url, visited.program.token("ingest"), announced.socket)
     row = Row(f"torn or bit-flipped spool, {len(cases)} ways", "valid prefix recovered, tail counted")
     begin = time.monotonic()
     lost = asyncio.run(recover_all(folders, address))
@@ -80,7 +80,7 @@ def test_a_spool_that_is_torn_or_damaged(ward: Ward, enter: Enter, every: int, t
     kinds = [Record("layout", -1, 1), *(Record("frame", step, 1) for step in range(STEPS))]
     held, times = dict(enumerate(kinds)), dict.fromkeys(range(len(kinds)), 0.0)
     told = {name: Producer(held, times, [(len(kinds) - 1, 0.0)]) for name in cases}
-    row.count(audit(ward.database, RUN, told))
+    row.count(audit(visited.database, RUN, told))
     enter(row)
     assert lost == [1] * len(cases)
     assert (row.stored, row.gaps) == (len(cases) * STEPS, len(cases))

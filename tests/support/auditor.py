@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from ledger import Producer, Record
+from stored_frames import stored_frames
 from trainvitals import wire
 
 UNHELD = "no longer held by the trainer"  # what the server says of numbers that a hello passes over
@@ -102,18 +101,13 @@ def keep(connection: sqlite3.Connection, run: str, name: str) -> Kept:
     """What is kept of a producer; nothing, with a watermark of -1, where it is not known."""
     row = connection.execute("SELECT id, committed FROM producers WHERE run = ? AND producer = ?", (run, name))
     identity, committed = row.fetchone() or (-1, -1)
-    frames = connection.execute(
-        "SELECT layouts.layout, steps FROM frames JOIN layouts ON layouts.id = frames.layout"
-        " WHERE producer = ? ORDER BY frames.id",
-        (identity,),
-    )
     events = connection.execute(
         "SELECT seq, type, record FROM events WHERE producer = ? AND seq >= 0 ORDER BY id", (identity,)
     ).fetchall()
     gaps = [(seq, wire.decode_record(record)) for seq, kind, record in events if kind == "gap"]
     return Kept(
         committed,
-        [(layout, int(step)) for layout, steps in frames for step in np.frombuffer(steps, "<i8")],
+        list(stored_frames(connection, identity)),
         [seq for seq, _, _ in events],
         [seq for (seq,) in connection.execute("SELECT seq FROM quarantine WHERE producer = ?", (identity,))],
         {number for (number,) in connection.execute("SELECT layout FROM layouts WHERE producer = ?", (identity,))},

@@ -46,11 +46,11 @@ class Row:
         self.acked, self.stored, self.lost = found.acked, found.stored, found.lost
         self.duplicated, self.gaps, self.breaches = found.duplicated, found.gaps, found.breaches
 
-    def check(self, lost: int = 0) -> None:
-        """Raise AssertionError where an invariant does not hold, or more was lost than may be."""
+    def check(self) -> None:
+        """Raise AssertionError where an invariant does not hold."""
         assert not self.breaches, self.breaches
         assert self.duplicated == 0, self
-        assert self.lost <= lost, self
+        assert self.lost == 0, self
 
     def pack(self) -> dict[str, Any]:
         """As plain values, which travel between processes."""

@@ -72,7 +72,7 @@ class Ledger:
         self.pid = 0
         self.steps: list[Step] = []
         self.producers: dict[str, Producer] = {}
-        self.dropped: int | None = None  # told at the very end
+        self.dropped = self.queued = 0  # told at the very end: records lost in the trainer, and records in all
         self._place = 0
 
     def read(self) -> "Ledger":
@@ -101,7 +101,7 @@ class Ledger:
         elif kind == "run":
             self.run, self.pid = row[0], row[1]
         elif kind == "closed":
-            self.dropped = row[0]
+            self.dropped, self.queued = row[0], row[1]
 
     @property
     def only(self) -> Producer:

@@ -43,7 +43,7 @@ def main(method: str, directory: str, diary_path: str) -> None:
         watch.step(loss=loss)
         diary.write("step", step, counted[0], *meter.take())
     watch.close()
-    diary.write("closed", watch.dropped)
+    diary.write("closed", watch.dropped, counted[0])
 
 
 if __name__ == "__main__":

@@ -101,10 +101,10 @@ def acked(after: str) -> None:
 
     answer = Session.answer
 
-    def last(self: Session, outcome: Outcome) -> Any:
-        if outcome.committed >= int(after):
+    def last(self: Session, *given: Any) -> Any:
+        if any(isinstance(one, Outcome) and one.committed >= int(after) for one in given):
             die()
-        return answer(self, outcome)
+        return answer(self, *given)
 
     Session.answer = last  # type: ignore[method-assign]
 
@@ -147,6 +147,14 @@ def migrating(statement: str) -> None:
         return execute(self, sql, *rest)
 
     sqlite_utils.Database.execute = counted
+
+
+@planted
+def ring(size: str) -> None:
+    """The trainer's queue has `size` bytes."""
+    from trainvitals.delivery.outbox import Outbox
+
+    Outbox.__init__.__defaults__ = (int(size),)
 
 
 @planted

@@ -28,7 +28,7 @@ from program import Program
 from proxy import Proxy
 from served import until
 
-WARM = 40  # steps after which a training is under way
+WARM = 25  # steps after which a training is under way
 RECOVERY = 30.0  # seconds in which everything must have arrived after a fault
 
 
@@ -92,14 +92,18 @@ class Training:
 
 class Ward:
     """Everything under `folder`. The trainings use the server's own directory, and its TCP port through the proxy
-    where they are told to."""
+    where they are told to. A server that is given, as `program`, goes on after the end."""
 
-    def __init__(self, folder: Path, plants: Sequence[str] = (), home: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, plants: Sequence[str] = (), home: Path | None = None, program: Program | None = None
+    ) -> None:
         self.folder = folder
-        self.home = home or folder / "home"
+        self.home = program.directory if program is not None else home or folder / "home"
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.program = Program(self.home)
-        self.plant(*plants)
+        self.program = program or Program(self.home)
+        self._borrowed = program is not None
+        if plants:
+            self.plant(*plants)
         self.trainings: list[Training] = []
         self._proxy: Proxy | None = None
 
@@ -141,8 +145,9 @@ class Ward:
             training.kill()
         if self._proxy is not None:
             self._proxy.close()
-        self.program.signal(signal.SIGCONT)
-        self.program.kill()
+        if not self._borrowed:
+            self.program.signal(signal.SIGCONT)
+            self.program.kill()
 
     def ledgers(self) -> list[Ledger]:
         """Of every training that has written anything, as they are now."""
@@ -189,7 +194,7 @@ class Ward:
         row, begin = Row(name, promise), time.monotonic()
         yield row
         over = time.monotonic()
-        if row.recovery is None:
-            row.recovery = self.settle(over, seconds)
+        took = self.settle(over, seconds)
+        row.recovery = took if row.recovery is None else row.recovery
         row.hook = row.hook or self.ledgers()[-1].hook(begin, over)
         row.count(self.audit(by=over))

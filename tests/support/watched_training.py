@@ -132,7 +132,7 @@ def main() -> None:
             break
         time.sleep(options.pause)
     finish(watch, options.end)
-    diary.write("closed", watch.dropped)
+    diary.write("closed", watch.dropped, counted[0])
 
 
 def finish(watch: Watch, way: str) -> None:
@@ -154,7 +154,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--server")
     parser.add_argument("--run")
     parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--pause", type=float, default=0.004)
+    parser.add_argument("--pause", type=float, default=0.01)
     parser.add_argument("--end", choices=("close", "raise", "exit", "none"), default="close")
     parser.add_argument("--plant", action="append", default=[])
     return parser.parse_args()
