@@ -38,10 +38,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
-    """A server and a training that go on through every fault that neither needs to survive, with the proxy between
-    them."""
-    ward = Ward(tmp_path_factory.mktemp("running"))
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
+    """A server and a training that survive every fault of those that use them, with the proxy between them."""
+    ward = Ward(tmp_path_factory.mktemp("standing"))
     try:
         ward.program.start()
         ward.train(server=ward.proxy.url).under_way()
@@ -52,12 +51,21 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(running: Ward) -> Row:
+def undisturbed(standing: Ward) -> Row:
     """The same training with nothing wrong, for comparison."""
-    with running.fault("none", "an undisturbed run, for comparison") as row:
-        running.training.go_on(UNDISTURBED)
+    with standing.fault("none", "an undisturbed run, for comparison") as row:
+        standing.training.go_on(UNDISTURBED)
     row.check()
+    standing.training.rest()
     return row
+
+
+@pytest.fixture
+def running(standing: Ward, undisturbed: Row) -> Iterator[Ward]:
+    """The one that stands, at work."""
+    standing.training.resume()
+    yield standing
+    standing.training.rest()
 
 
 @pytest.fixture
@@ -87,9 +95,9 @@ def make_ward(tmp_path: Path) -> Iterator[Callable[..., Ward]]:
 
 
 @pytest.fixture
-def visited(running: Ward, make_ward: Callable[..., Ward]) -> Ward:
+def visited(standing: Ward, make_ward: Callable[..., Ward]) -> Ward:
     """The server that runs already, for a test's own trainings; it must be left as it was."""
-    return make_ward(program=running.program)
+    return make_ward(program=standing.program)
 
 
 @pytest.fixture

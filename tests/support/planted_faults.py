@@ -172,3 +172,11 @@ def impatient(seconds: str) -> None:
 
     targets.attempt.__defaults__ = (float(seconds),)
     sender.LONGEST_PAUSE = sender.TICK_SECONDS = float(seconds)
+
+
+@planted
+def log(bounds: str) -> None:
+    """The database's log is emptied from `HIGH` bytes on and grows to at most `MOST`, given as HIGH:MOST."""
+    from trainvitals_server.store import wal
+
+    wal.HIGH, wal.MOST = map(int, bounds.split(":"))

@@ -41,7 +41,13 @@ class Training:
         self.ledger = Ledger(folder / "diary")
         self.log = folder / "log"
         prefix, token = options.pop("prefix", []), options.pop("token", "")
-        given = {"directory": directory, "diary": self.ledger.path, "stop": folder / "stop", **options}
+        given = {
+            "directory": directory,
+            "diary": self.ledger.path,
+            "stop": folder / "stop",
+            "idle": folder / "idle",
+            **options,
+        }
         command = [*prefix, sys.executable, watched_training.__file__]
         command += [part for name, value in given.items() for part in (f"--{name}", str(value))]
         command += [part for one in plants for part in ("--plant", one)]
@@ -66,6 +72,16 @@ class Training:
                 seen, since = len(self.ledger.steps), time.monotonic()
             elif time.monotonic() - since > 3.0:
                 raise TimeoutError("expected a step within 3 s, the training stands still")
+
+    def rest(self) -> None:
+        """Make a step now and then only, until it is told to go on."""
+        (self.folder / "idle").touch()
+
+    def resume(self) -> None:
+        """After a rest."""
+        (self.folder / "idle").unlink(missing_ok=True)
+        steps = len(self.ledger.read().steps)
+        until(lambda: self._alive() and len(self.ledger.read().steps) > steps + 5)
 
     def end(self, seconds: float = 60.0) -> int:
         """Ask it to stop, and wait; its exit code."""
@@ -98,6 +114,7 @@ class Ward:
         self, folder: Path, plants: Sequence[str] = (), home: Path | None = None, program: Program | None = None
     ) -> None:
         self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         self.home = program.directory if program is not None else home or folder / "home"
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.program = program or Program(self.home)

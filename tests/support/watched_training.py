@@ -24,6 +24,8 @@ from trainvitals.delivery.spool import Spool
 from trainvitals.monitor import Watch
 from trainvitals.probes.guard import Guard
 
+IDLE = 0.3  # seconds between two steps where nobody looks
+
 
 class Diary:
     """The file in which everything is written down at once."""
@@ -130,7 +132,7 @@ def main() -> None:
         diary.write("step", step, counted[0], *meter.take())
         if options.stop is not None and options.stop.exists():
             break
-        time.sleep(options.pause)
+        time.sleep(IDLE if options.idle is not None and options.idle.exists() else options.pause)
     finish(watch, options.end)
     diary.write("closed", watch.dropped, counted[0])
 
@@ -151,6 +153,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--diary", type=Path, required=True)
     parser.add_argument("--stop", type=Path)
+    parser.add_argument("--idle", type=Path, help="while it exists, steps are far apart")
     parser.add_argument("--server")
     parser.add_argument("--run")
     parser.add_argument("--steps", type=int, default=1_000_000)
