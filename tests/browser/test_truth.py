@@ -76,6 +76,7 @@ def test_a_gap_says_how_many_and_why(open_run: Open, hire: Hire) -> None:
     trainer.train(100)
     trainer.spoil()
     trainer.train(40)
+    trainer.settle()
     page = open_run("explained")
     expect(page.locator("[data-panel=loss] .plot")).to_have_attribute(
         "aria-label", re.compile("12,345 records lost in 1 gap")
@@ -107,6 +108,7 @@ def test_a_gap_that_comes_while_the_page_is_open_takes_effect_at_once(open_run: 
     """Without a reload; and what follows it is drawn again."""
     trainer = hire("gap-live")
     trainer.train(60)
+    trainer.settle()
     page = open_run("gap-live")
     page.evaluate("window.stayed = true")
     expect(page.locator(".losses")).to_have_count(0)
@@ -143,6 +145,7 @@ def test_the_exception_that_ended_a_run_is_on_its_page(open_run: Open, page: Pag
     """Type, message and traceback, to read and to copy; text that stays text."""
     trainer = hire("raised")
     trainer.train(30)
+    trainer.settle()
     page = open_run("raised")
     expect(page.locator(".blame")).to_have_count(0)
     trainer.finish("failed", HOSTILE, TRACE, "exception")
@@ -167,6 +170,7 @@ def test_where_training_hangs_is_on_the_page_until_it_goes_on(open_run: Open, hi
     """The same kind of block; a frame ends it."""
     trainer = hire("hanging")
     trainer.train(30)
+    trainer.settle()
     page = open_run("hanging")
     trainer.note("hung", 'no step ended for 35 s after step 30\n  File "train.py", line 7, in load_batch\n')
     block = page.locator(".blame.warning")
@@ -195,6 +199,20 @@ def test_a_dead_process_is_a_lost_run_with_its_reason(open_run: Open, page: Page
     expect(page.locator("tr[data-run=orphan] .reason")).to_contain_text("process 4711 on gpu-1")
 
 
+def test_a_rank_that_died_is_named_beside_the_run_that_goes_on(open_run: Open, hire: Hire) -> None:
+    """Which, since when, and why."""
+    zero, one = hire("ranked", world_size=2), hire("ranked", rank=1, world_size=2)
+    zero.train(20)
+    one.train(20)
+    one.note("orphaned", "process 12 on gpu-2 ended without a word")
+    one.close()
+    page = open_run("ranked")
+    expect(page.locator(".verdict .badge")).to_have_text("Critical")
+    expect(page.locator(".verdict .rank")).to_have_text(
+        re.compile("rank 1 lost at step 20: process 12 on gpu-2 ended without a word")
+    )
+
+
 def test_a_store_in_trouble_is_said_on_every_page_and_heals(
     open_run: Open, page: Page, hire: Hire, program: Program
 ) -> None:
@@ -211,6 +229,8 @@ def test_a_store_in_trouble_is_said_on_every_page_and_heals(
         trainer.train(5)
         expect(page.locator(".banner.critical")).to_contain_text("cannot store anything", timeout=30_000)
         expect(page.locator(".banner")).to_contain_text("Trainers keep their records and send them again")
+        expect(page.locator(".verdict .badge")).to_have_text("Unknown")
+        expect(page.locator(".chip")).to_have_text("Not storing")
         page.goto(program.url)
         expect(page.locator(".banner.critical")).to_contain_text("cannot store anything")
     finally:

@@ -56,6 +56,8 @@ class Trainer:
         allow: Sequence[str] = ("sanitize", "undo"),
         answer: Answer = "repair",
         seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.step = 0
         self.broken: dict[str, int] = {}
@@ -67,7 +69,9 @@ class Trainer:
         self._clock = time.time()
         self._identity = wire.Identity(
             run=run,
-            producer=f"{run}-p0",
+            producer=f"{run}-p{rank}",
+            rank=rank,
+            world_size=world_size,
             name=name,
             project=project,
             started=self._clock,

@@ -20,6 +20,7 @@ from trainvitals.delivery.remains import Remains, take
 log = logging.getLogger("trainvitals")
 
 PATIENCE = 15.0  # seconds without progress after which a spool is left for later
+AGAIN = 120.0  # seconds until one that the server did not take is tried again
 LOOK = 0.05  # seconds between two looks at the progress
 PLACES = ("identity", "*/identity", "*/*/identity", "spool/*/*/identity")  # of a producer, run, spools, home
 
@@ -38,6 +39,7 @@ class Delivery:
     known: int = 0  # of them the server had already
     lost: int = 0  # records that gaps count
     quarantined: int = 0
+    away: bool = False  # the server could not be reached, so that others would not fare better
     outcome: str = "delivered"  # or "in use", "unreadable", "not delivered"
     reason: str = ""
 
@@ -63,21 +65,24 @@ class Recovery:
         self._directories = directories
         self._find = find
         self._unreadable: set[Path] = set()
+        self._not_before: dict[Path, float] = {}  # of those that a server did not take
 
     async def run(self, every: float) -> None:
         """Look every so many seconds; until cancelled."""
         while True:
             try:
                 await self.sweep()
-            except OSError as error:
-                log.info("spools cannot be looked at: %s", error)
+            except Exception:  # what others left behind must hurt neither a training nor a server
+                log.exception("spools could not be recovered; they are looked at again later")
             await asyncio.sleep(every)
 
     async def sweep(self) -> None:
         """Deliver what is left behind now, if there is a server."""
         for folder in [folder for one in self._directories for folder in find_spools(one)]:
-            if folder in self._unreadable or self._find() is None:
+            if folder in self._unreadable or self._not_before.get(folder, 0.0) > time.monotonic():
                 continue
+            if self._find() is None:
+                return
             done = await recover(folder, self._find, remove=True)
             if done.outcome == "delivered":
                 log.info("recovered the spool of run %s, producer %s", done.run, done.producer)
@@ -85,7 +90,11 @@ class Recovery:
                 self._unreadable.add(folder)
                 log.warning("%s holds no spool that can be read: %s", folder, done.reason)
             elif done.outcome == "not delivered":
-                return  # the server is away, or wants none of it: later
+                self._not_before[folder] = time.monotonic() + AGAIN
+                log.info("the spool of run %s, producer %s, stays: %s", done.run, done.producer, done.reason)
+            if done.away:
+                self._not_before.pop(folder)
+                return
 
 
 async def recover(
@@ -103,7 +112,7 @@ async def recover(
     done = Delivery(folder, run=who.run, producer=who.producer)
     try:
         await _survey(remains)
-        done.reason = await _stream(remains, find, note)
+        done.reason, done.away = await _stream(remains, find, note)
         done.outcome = "delivered" if remains.delivered else "not delivered"
         if remains.delivered and remove:
             await asyncio.to_thread(remains.remove)
@@ -124,11 +133,11 @@ async def _survey(remains: Remains) -> None:
         pass
 
 
-async def _stream(remains: Remains, find: Find, note: Callable[[Remains], None]) -> str:
-    """Until all is delivered or nothing moves any more; returns why it does not."""
+async def _stream(remains: Remains, find: Find, note: Callable[[Remains], None]) -> tuple[str, bool]:
+    """Until all is delivered or nothing moves any more; returns why it does not, and whether the server is away."""
     if not remains.next:
         remains.settled = True  # its process ended before it wrote anything
-        return ""
+        return "", False
     link = Link(remains, find, _ignore)
     streaming = asyncio.create_task(link.run())
     moved, at = time.monotonic(), remains.committed
@@ -138,9 +147,11 @@ async def _stream(remains: Remains, find: Find, note: Callable[[Remains], None])
             note(remains)
             if remains.committed != at:
                 moved, at = time.monotonic(), remains.committed
-            if time.monotonic() - moved > PATIENCE or (link.alone and not link.connected):
-                return link.trouble or f"the server took nothing for {PATIENCE:g} s"
-        return ""
+            if link.alone and not link.connected:
+                return link.trouble or "no server is known", True
+            if time.monotonic() - moved > PATIENCE:
+                return link.trouble or f"the server took nothing for {PATIENCE:g} s", False
+        return "", False
     finally:
         streaming.cancel()
         with contextlib.suppress(asyncio.CancelledError):

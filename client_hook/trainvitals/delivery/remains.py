@@ -16,7 +16,7 @@ from trainvitals import wire
 from trainvitals.delivery.ledger import Ledger, read_watermark
 from trainvitals.delivery.lock import Lock, claim
 from trainvitals.delivery.reading import SpoolReader
-from trainvitals.delivery.segments import Damage, count_heads, frame, segment_path, starts, walk, write_all
+from trainvitals.delivery.segments import HEAD, Damage, count_heads, frame, scan, segment_path, starts, write_all
 
 ORPHANED = "orphaned"  # the notice's code
 SUPERSEDED = "superseded"  # of a producer that another one of the same process follows
@@ -35,17 +35,17 @@ class Survey:
         self.torn = 0  # bytes at the very end that are no record ...
         self.torn_records = 0  # ... and how many they were, as far as they tell
 
-    def note(self, data: bytes, start: int) -> None:
+    def note(self, path: Path, start: int) -> None:
         """Go through the next segment, which begins with record `start`."""
         place, self.torn, self.torn_records = 0, 0, 0
         newest = b""
-        for row in walk(data, start):
+        for row in scan(path, start):
             if isinstance(row, Damage):
-                self.torn, self.torn_records = int(row), count_heads(data[place : place + row], self.next)
+                self.torn, self.torn_records = int(row), count_heads(_piece(path, place, row), self.next)
                 place += row
                 continue
             seq, payload = row
-            place += len(frame(seq, payload))
+            place += HEAD.size + len(payload)
             self.torn = self.torn_records = 0
             self.lost += max(seq - self.next, 0)
             last = wire.spans(seq, payload)
@@ -71,6 +71,12 @@ class Survey:
                     self.ended = state in ("finished", "failed")
                 case wire.Notice(code=code) if code in (ORPHANED, SUPERSEDED):
                     self.ended = True
+
+
+def _piece(path: Path, place: int, length: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(place)
+        return file.read(length)
 
 
 class Remains(Ledger):
@@ -99,9 +105,9 @@ class Remains(Ledger):
         begins = starts(self.path)
         self.first = self.found.next = min(begins, default=0)
         for start in begins:
-            data = segment_path(self.path, start).read_bytes()
-            self.found.note(data, start)
-            done += len(data)
+            path = segment_path(self.path, start)
+            self.found.note(path, start)
+            done += path.stat().st_size
             yield done
         self.next = self.found.next
 

@@ -15,6 +15,7 @@ taken: `SpoolFullError`.
 import os
 import shutil
 import time
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -63,6 +64,7 @@ class Retention:
         self._others = 0
         self._limit = CAP_BYTES
         self._measured = -MEASURED
+        self._asked = False  # whether the others' spools were gone through since then
 
     @property
     def segment_bytes(self) -> int:
@@ -75,7 +77,8 @@ class Retention:
         if self._total() + size <= self._limit:
             return
         self._drop_acknowledged(size, committed)
-        if self._total() + size > self._limit:
+        if self._total() + size > self._limit and not self._asked:
+            self._asked = True
             self._drop_others()
         while self._total() + size > self._limit and self._thin_oldest(committed):
             pass
@@ -93,9 +96,11 @@ class Retention:
         if (now := time.monotonic()) - self._measured < MEASURED:
             return
         self._measured = now
+        self._asked = False
         self._others = sum(_size(path) for folder in self._neighbours() for path in folder.glob("*.seg"))
-        free = shutil.disk_usage(self._path).free + self._total()
-        self._limit = min(CAP_BYTES, int(CAP_SHARE * free)) if self._given is None else self._given
+        with suppress(OSError):  # somebody deleted the folder: what was known goes on
+            free = shutil.disk_usage(self._path).free + self._total()
+            self._limit = min(CAP_BYTES, int(CAP_SHARE * free)) if self._given is None else self._given
 
     def _neighbours(self) -> list[Path]:
         return [path.parent for path in self._path.parents[1].glob("*/*/identity") if path.parent != self._path]

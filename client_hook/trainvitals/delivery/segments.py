@@ -98,6 +98,23 @@ def walk(data: bytes, least: int, end: int = wire.MAX_SEQUENCE) -> Iterator[tupl
         place += HEAD.size + len(found[1])
 
 
+def scan(path: Path, least: int, end: int = wire.MAX_SEQUENCE) -> Iterator[tuple[int, bytes] | Damage]:
+    """As `walk`, from the file, which is held in memory only from where it is damaged on. Raises OSError."""
+    following, place = least, 0
+    with path.open("rb") as file:
+        while head := file.read(HEAD.size):
+            length = HEAD.unpack(head)[0] if len(head) == HEAD.size else wire.MAX_SEQUENCE
+            data = head + file.read(length) if length <= wire.MAX_MESSAGE_BYTES else b""
+            found = parse(data, 0)
+            if found is None or not following <= found[0] < end:
+                file.seek(place)
+                yield from walk(file.read(), following, end)
+                return
+            yield found
+            following = (wire.spans(*found) or found[0]) + 1
+            place += len(data)
+
+
 def count_heads(data: bytes, following: int) -> int:
     """How many records a torn tail held, as far as the heads in it tell; at least one."""
     place = count = 0

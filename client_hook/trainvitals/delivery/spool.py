@@ -69,6 +69,9 @@ class Spool(Ledger):
             self._lock.close()
 
     def _rotate(self) -> None:
+        if not (self.path / "identity").exists():  # somebody tidied up
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(self.path / "identity", msgspec.msgpack.encode(self.identity))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         path = segment_path(self.path, self.next)
         if self.retention.sizes.get(self.next) == 0:  # nothing came of it
@@ -97,7 +100,7 @@ class Spool(Ledger):
 
     def _synced(self, descriptor: int) -> bool:
         try:
-            os.fdatasync(descriptor)
+            getattr(os, "fdatasync", os.fsync)(descriptor)  # macOS has the second only
         except OSError as error:
             self.unsynced += 1
             self.trouble = str(error)

@@ -8,13 +8,15 @@ the other, and a reader in the midst of the old file reads that to its end.
 import os
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import msgspec
 
 from trainvitals import wire
 from trainvitals.delivery.reading import DAMAGED
-from trainvitals.delivery.segments import Damage, frame, segment_path, walk, write_all
+from trainvitals.delivery.segments import Damage, frame, scan, segment_path, write_all
 
 Row = tuple[int, bytes]
 
@@ -36,49 +38,66 @@ def unite(spool: Path, begins: list[int], following: int) -> int:
 
 
 def _rows(spool: Path, start: int, following: int) -> Iterator[Row]:
-    data = segment_path(spool, start).read_bytes()
-    return (row for row in walk(data, start, following) if not isinstance(row, Damage))
+    return (row for row in scan(segment_path(spool, start), start, following) if not isinstance(row, Damage))
+
+
+@dataclass
+class Lost:
+    """A run of frames that goes: from which number on, how many, when, and of which steps."""
+
+    first: int
+    count: int = 0
+    since: float = inf
+    until: float = -inf
+    low: float = inf
+    high: float = -inf
+
+    def add(self, frame: wire.Frame) -> None:
+        """One more."""
+        self.count += 1
+        self.since, self.until = min(self.since, frame.time), max(self.until, frame.time)
+        self.low, self.high = min(self.low, frame.step), max(self.high, frame.step)
+
+    def row(self, reason: str) -> Row:
+        """The gap that stands for them."""
+        gap = wire.Gap(
+            count=self.count,
+            reason=reason,
+            since=self.since,
+            until=self.until,
+            first_step=int(self.low),
+            last_step=int(self.high),
+            through=self.first + self.count - 1,
+        )
+        return self.first, wire.encode(gap)
 
 
 def _thinned(rows: Iterable[Row], start: int, following: int, reason: str) -> Iterator[Row]:
     """Rows without frames; gaps stand for frames and for what is missing."""
-    lost: list[wire.Frame] = []
-    expected = start
+    lost, expected = Lost(start), start
     for seq, payload in rows:
-        if seq > expected:
-            yield from _flush(expected - len(lost), lost, reason)
-            yield _gap(expected, seq - 1, [], DAMAGED)
         record = wire.decode_record(payload) if wire.tag(payload) == "frame" else None
+        if lost.count and (record is None or seq > expected):
+            yield lost.row(reason)
+            lost = Lost(seq)
+        if seq > expected:
+            yield expected, wire.encode(_missing(expected, seq - 1))
         if isinstance(record, wire.Frame):
-            lost.append(record)
+            lost = lost if lost.count else Lost(seq)
+            lost.add(record)
         else:
-            yield from _flush(seq - len(lost), lost, reason)
             yield seq, payload
-        last = wire.spans(seq, payload)
+        last = None if record is not None else wire.spans(seq, payload)
         expected = (seq if last is None else last) + 1
-    yield from _flush(expected - len(lost), lost, reason)
+    if lost.count:
+        yield lost.row(reason)
     if expected < following:
-        yield _gap(expected, following - 1, [], DAMAGED)
+        yield expected, wire.encode(_missing(expected, following - 1))
 
 
-def _flush(first: int, lost: list[wire.Frame], reason: str) -> Iterator[Row]:
-    if lost:
-        yield _gap(first, first + len(lost) - 1, lost, reason)
-        lost.clear()
-
-
-def _gap(first: int, through: int, lost: list[wire.Frame], reason: str) -> Row:
-    times, steps = [one.time for one in lost] or [time.time()], [one.step for one in lost]
-    gap = wire.Gap(
-        count=through - first + 1,
-        reason=reason,
-        since=min(times),
-        until=max(times),
-        first_step=min(steps, default=None),
-        last_step=max(steps, default=None),
-        through=through,
-    )
-    return first, wire.encode(gap)
+def _missing(first: int, through: int) -> wire.Gap:
+    now = time.time()
+    return wire.Gap(count=through - first + 1, reason=DAMAGED, since=now, until=now, through=through)
 
 
 def merge(rows: Iterable[Row]) -> Iterator[Row]:

@@ -33,12 +33,15 @@ def describe(rows: Sequence[Any], connected: Set[int]) -> dict[str, Any]:
 
 
 def failure(ranks: dict[str, Any]) -> str:
-    """One sentence about the first rank but 0 that failed, whose own end is the run's; "" where none did."""
-    failed = [one for one in ranks["troubled"] if one["state"] == "failed" and one["rank"]]
+    """One sentence about the first rank but 0 that failed, whose own end is the run's, or whose process died while
+    others go on; "" where none did."""
+    bad = ("failed", "lost") if ranks["states"].get("live") else ("failed",)
+    failed = [one for one in ranks["troubled"] if one["state"] in bad and one["rank"]]
     if not failed:
         return ""
     first = failed[0]
     when = "before its first step" if first["step"] is None else f"at step {first['step']:,}"
     reason = f": {first['reason']}" if first["reason"] else ""
     more = f" (and {len(failed) - 1} more ranks)" if len(failed) > 1 else ""
-    return f"rank {first['rank']} failed {when}{reason}{more}"
+    what = "was lost" if first["state"] == "lost" else "failed"
+    return f"rank {first['rank']} {what} {when}{reason}{more}"

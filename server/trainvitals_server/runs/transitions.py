@@ -8,7 +8,7 @@ from trainvitals_server.clock import iso
 from trainvitals_server.commands import progress
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.notifications.notable import Ending
-from trainvitals_server.runs.states import ENDED, GONE_SECONDS, NEXT, SILENCE_SECONDS, Signal
+from trainvitals_server.runs.states import ENDED, GONE_SECONDS, NEXT, SILENCE_SECONDS, Signal, State
 from trainvitals_server.store import events, runs
 
 # What the server observed by its clock, as a recorded event where no better reason is known: silence is never shown as
@@ -24,7 +24,8 @@ def signal(tx: Transaction, run: str, what: Signal, reason: str = "", record: wi
     """Apply a signal to a run, record it where it moved the run, and note it for the browsers. `record` is what the
     trainer said; None where the server saw for itself."""
     row = runs.get(tx.connection, run)
-    state = NEXT.get((row["state"], what)) if row is not None else None
+    before: State = row["state"] if row is not None else "imported"  # which nothing moves
+    state = NEXT.get((before, what))
     if state is None:
         return
     ended = tx.now if state in ENDED else None
@@ -33,7 +34,7 @@ def signal(tx: Transaction, run: str, what: Signal, reason: str = "", record: wi
     tx.changes[run].state = state
     if ended is not None:
         progress.abandon(tx, run, f"the run has {state}, and its trainer did not say how this ended")
-    if state in ("failed", "lost"):
+    if state in ("failed", "lost") and before != state:  # a better reason is no further ending
         _note_ending(tx, run, state, reason or OBSERVED.get(what, ""), record)
     if what in OBSERVED:
         text = reason or OBSERVED[what]

@@ -1,6 +1,7 @@
 """The flight recorder: what was written comes back, and what is torn is never read."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,21 @@ def test_a_spool_the_server_has_is_removed_when_it_is_closed(tmp_path: Path) -> 
         spool.acknowledge(committed)
         spool.close()
         assert spool.path.exists() == left
+
+
+def test_a_folder_that_was_deleted_meanwhile_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the next segment; what was in it is a gap, and training knows nothing of it."""
+    monkeypatch.setattr(retention, "SEGMENT_BYTES", 50)
+    spool = Spool(tmp_path / "s/r/p", IDENTITY)
+    for i in range(3):
+        spool.append([b"%d" % i * 60])
+    shutil.rmtree(tmp_path / "s")
+    spool.append([b"3"])
+    reader = spool.reader()
+    reader.seek(0)
+    gap, rest = reader.batch(), reader.batch()
+    reader.close()
+    assert gap is not None
+    assert (gap.first, gap.last) == (0, 2)
+    assert rest == wire.Batch(first=3, records=[b"3"])
+    spool.close()

@@ -10,6 +10,7 @@ import pytest
 from served import Served, until
 from spools import append, frame, identity, layout, left, let_go, notice
 from trainvitals import wire
+from trainvitals.delivery import recovery
 from trainvitals.delivery.ledger import Ledger
 from trainvitals.delivery.lock import claim
 from trainvitals.delivery.recovery import Recovery, find_spools, recover
@@ -121,6 +122,15 @@ def test_a_spool_that_cannot_be_read_is_said_once_and_holds_nothing_up(
     until(lambda: not good.exists())
     assert (bad / "identity").exists()
     until(lambda: "holds no spool that can be read" in caplog.text)
+
+
+def test_a_spool_that_the_server_refuses_holds_up_no_other(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays where it is, and is tried again later."""
+    monkeypatch.setattr(recovery, "PATIENCE", 0.5)
+    bad = left(served.directory, told(), identity("no run id"))
+    good = left(served.directory, [*told(), ENDED], identity("good"))
+    until(lambda: not good.exists())
+    assert (bad / "identity").exists()
 
 
 async def test_a_claimant_that_dies_half_way_leaves_it_to_the_next(private_home: Path) -> None:

@@ -272,6 +272,7 @@ async def test_a_dead_process_of_another_rank_is_noted_for_that_rank(run: Run) -
     await run.tell(one, DEAD)
     assert await run.state() == "live"
     assert [(who["rank"], who["state"]) for who in run.summary()["ranks"]["troubled"]] == [(1, "lost")]
+    assert run.summary()["verdict"]["text"].startswith("CRITICAL: rank 1 was lost before its first step: process 4711")
 
 
 async def test_what_is_under_way_is_no_stall_and_is_named_when_it_is(run: Run) -> None:

@@ -16,7 +16,7 @@ const LONGEST_REASON = 160;
 
 /**
  * Whether a line may not join buckets `i - 1` and `i`, for `i` from `start` on.
- * A gap inside a bucket breaks the line behind it, one at its first step also before it.
+ * A gap inside a bucket breaks the line behind it, one that touches its first step also before it.
  * @param {Buckets} buckets
  * @param {Gap[]} gaps
  * @param {number} [start]
@@ -28,7 +28,7 @@ export function breaks(buckets, gaps, start = 1) {
   for (const { from, to } of gaps) {
     if (from === null) continue;
     const first = buckets.indexAt(from - edge) + 1; // the first that starts behind it
-    const last = buckets.indexAt(Math.max(from, (to ?? from) - 1)) + 1; // after the last that starts before its end
+    const last = buckets.indexAt(Math.max(from, (to ?? from) - 1 + edge)) + 1; // after the last that starts before its end
     for (let i = Math.max(first, start); i <= Math.min(last, buckets.length - 1); i++) broken[i - start] = 1;
   }
   return (i) => broken[i - start] === 1 || isHole(buckets, i);

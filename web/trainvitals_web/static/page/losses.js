@@ -1,7 +1,18 @@
-/** What the record of a run lacks, and why: gaps, and records that were set aside because nothing can read them. */
+/** What a run lacks, and why: ranks that are gone, gaps, and records that were set aside as nothing can read them. */
 
 import { html, nothing } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { count, cut, step } from "../words.js";
+
+/** Ranks that are not well, each in a line. @param {import("../../../types/contract").Run} run */
+export function troubledRanks({ ranks }) {
+  if (!ranks || ranks.size < 2) return nothing;
+  return ranks.troubled.map(
+    ({ rank, state, step: at, reason }) =>
+      html`<p class="note rank">
+        <span class="uneasy">rank ${rank} ${state}</span> at step ${step(at)}${reason ? `: ${cut(reason, 240)}` : ""}
+      </p>`,
+  );
+}
 
 /** @param {import("../../../types/contract").Run} run */
 export function losses({ lost, quarantined, set_aside: aside }) {

@@ -1,6 +1,6 @@
 /** One run: what the page consists of, and which part is drawn again when what changes. */
 
-import { Board } from "../data/board.js";
+import { Board, hasEnded } from "../data/board.js";
 import { Moment } from "../data/moment.js";
 import { View } from "../data/view.js";
 import { Heatmap } from "../draw/heatmap.js";
@@ -16,7 +16,7 @@ import { head, notFound, signIn } from "./frame.js";
 import { incidents } from "./incident.js";
 import { focusFilter, listenKeys, showHelp } from "./keys.js";
 import { log } from "./log.js";
-import { losses } from "./losses.js";
+import { losses, troubledRanks } from "./losses.js";
 import { numbers } from "./numbers.js";
 import { Player } from "./player.js";
 import { audit, sanitizeButton, underWay } from "./repair.js";
@@ -66,7 +66,7 @@ class RunPage {
     const into = (/** @type {string} */ part, /** @type {() => unknown} */ content) => () =>
       render(content(), parts[part]);
     painter.job(
-      ["run", "link", "clock", "cursor", "panels"],
+      ["run", "link", "clock", "cursor", "panels", "store"],
       into("head", () => this.head()),
       100,
     );
@@ -80,7 +80,7 @@ class RunPage {
       200,
     );
     painter.job(
-      ["run", "moment", "cursor", "link", "clock"],
+      ["run", "moment", "cursor", "link", "clock", "store"],
       into("verdict", () => this.verdict()),
       100,
     );
@@ -173,7 +173,7 @@ class RunPage {
 
   verdict() {
     const { run } = this.board;
-    const verdict = unlessSilent(this.moment.verdict(), browserLink(this.board.socket, Date.now()));
+    const verdict = this.verdictNow();
     const text = sentence(verdict);
     this.announce(verdict.level, `${levelWord(verdict.level)}: ${text}`);
     return html`<div class=${`verdict ${verdict.level}`}>
@@ -185,10 +185,17 @@ class RunPage {
               <span class="path">${elide(run.id, 40)}</span> · automatic repair
               ${run.auto_sanitize}${run.altered ? " · altered by repairs" : ""}
               </p>
-              ${losses(run)}`
+              ${troubledRanks(run)} ${losses(run)}`
           : nothing
       }
     </div>`;
+  }
+
+  verdictNow() {
+    const { run, socket, store } = this.board;
+    const now = this.moment.verdict();
+    if (this.view.cursor !== null || hasEnded(run)) return now; // the past stays what it was
+    return unlessSilent(now, browserLink(socket, Date.now()), store.trouble);
   }
 
   trackWidth() {

@@ -57,14 +57,16 @@ export function browserLink(socket, now) {
 }
 
 /**
- * The verdict, unless the server has fallen silent: what was well then need not be well now.
+ * The verdict, unless the server has fallen silent or stores nothing: what was well then need not be well now.
  * @param {Verdict} verdict
  * @param {Link | null} link
+ * @param {string} trouble of the store
  * @returns {Verdict}
  */
-export function unlessSilent(verdict, link) {
-  if (link?.tone !== "bad" || verdict.level === "critical") return verdict;
-  return { level: "unknown", text: `Nothing is heard from the server; the last word was: ${sentence(verdict)}` };
+export function unlessSilent(verdict, link, trouble) {
+  if (verdict.level === "critical" || (link?.tone !== "bad" && !trouble)) return verdict;
+  const why = trouble ? "Nothing can be stored now" : "Nothing is heard from the server";
+  return { level: "unknown", text: `${why}; the last word was: ${sentence(verdict)}` };
 }
 
 /** Between trainer and server. @param {Run | null} run @param {number} now by the server's clock @returns {Link} */
@@ -98,6 +100,8 @@ export function trainerLink(run, now) {
 export function connection(board, view, now) {
   const browser = browserLink(board.socket, now);
   if (browser) return browser;
+  const { trouble } = board.store;
+  if (trouble && !hasEnded(board.run)) return { tone: "bad", word: "Not storing", detail: plain(trouble).slice(0, 400) };
   const trainer = trainerLink(board.run, board.socket.now());
   if (view.cursor === null || trainer.tone !== "good") return trainer;
   const behind = Math.max(0, board.extent()[1] - view.cursor);
