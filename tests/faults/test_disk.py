@@ -1,5 +1,7 @@
 """Disks that are full or broken: the server's, and the trainer's own."""
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -114,3 +116,34 @@ def check_count(training: Training, row: Row) -> None:
     ledger = training.ledger.read()
     assert ledger.spooled + row.gaps == ledger.queued
     assert ledger.dropped == row.gaps
+
+
+@pytest.mark.chaos
+def test_writes_that_the_kernel_refuses(visited: Ward, enter: Enter) -> None:
+    """EIO from the system call itself, for one file, injected into the running process by strace."""
+    training = visited.train().under_way()
+    segments = list(visited.home.glob(f"spool/{training.ledger.run}/*/*.seg"))
+    with (
+        visited.fault("spool EIO (strace)", "memory ring, then counted gap; training goes on") as row,
+        tracing(training.process.pid, segments[0]) as tracer,
+    ):
+        training.go_on(3.0)
+        if tracer.poll() is not None:
+            pytest.skip("no process can be traced here")
+    training.end()
+    row.count(visited.audit())
+    enter(row)
+    check_count(training, row)
+    assert "records wait in memory" in training.log.read_text()
+
+
+@contextmanager
+def tracing(pid: int, path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Whatever the process writes to or syncs in a file fails, until the end of the block."""
+    if shutil.which("strace") is None:
+        pytest.skip("no strace here")
+    inject = ["-e", "trace=write,fdatasync", "-e", "inject=write,fdatasync:error=EIO"]
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(path), *inject, "-p", str(pid)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
+        yield tracer
+        tracer.terminate()
