@@ -10,9 +10,10 @@ import numpy as np
 
 from served import frame, identify, layout
 from trainvitals import wire
+from trainvitals.delivery.reading import SpoolReader
 from trainvitals.delivery.session import ProtocolError, Reaction
 from trainvitals.delivery.session import Session as TrainerSession
-from trainvitals.delivery.spool import Spool, SpoolReader
+from trainvitals.delivery.spool import Spool
 from trainvitals_server.errors import StoreBusyError
 from trainvitals_server.ingest import intake
 from trainvitals_server.ingest.books import Books
