@@ -15,7 +15,7 @@ import fault_table
 from fault_table import Row
 from ward import Ward
 
-UNDISTURBED = 3.0  # seconds of training with nothing wrong
+UNDISTURBED = 2.0  # seconds of training with nothing wrong
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

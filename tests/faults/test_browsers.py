@@ -17,7 +17,7 @@ from ward import Ward
 
 Enter = Callable[..., None]
 COLUMNS = 4000
-WARM = 300  # frames after which the server's caches are full
+WARM = 200  # frames after which the server's caches are full
 MIB = 1 << 20
 
 

@@ -32,9 +32,9 @@ def test_a_clock_that_jumps(jumping: Ward, enter: Enter, whose: str, days: int) 
     run = jumping.training.ledger.run
     with jumping.fault(f"clock of the {whose} jumps {days:+d} day", "order by sequence; no false stall") as row:
         file.write_text(str(days * DAY))
-        jumping.training.go_on(1.2)
+        jumping.training.go_on(0.7)
         assert jumping.program.get(f"/api/runs/{run}")["state"] == "live"
         file.unlink()
-        jumping.training.go_on(1.2)
+        jumping.training.go_on(0.7)
         assert jumping.program.get(f"/api/runs/{run}")["state"] == "live"
     enter(row)

@@ -15,7 +15,7 @@ from small_disk import fill, may_mount, small_disk
 from ward import Training, Ward
 
 Enter = Callable[..., None]
-SECONDS = 1.5
+SECONDS = 1.2
 DISK = 24 << 20
 
 

@@ -12,7 +12,7 @@ from served import until
 from ward import Ward
 
 Enter = Callable[[Row], None]
-SECONDS = 2.0
+SECONDS = 1.5
 SLACK = 3.0
 
 

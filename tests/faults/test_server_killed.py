@@ -2,6 +2,7 @@
 
 import random
 import signal
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -53,10 +54,9 @@ def test_a_server_that_is_told_to_end(ward: Ward, enter: Enter) -> None:
         with (
             connect(f"{address}/ws/live", additional_headers=headers["view"], **options) as live,
             connect(f"{address}/ws/trainer", additional_headers=headers["ingest"], **options) as trainer,
-            connect(f"{address}/ws/live", additional_headers=headers["view"], **options) as silent,
+            silent_browser(ward),
         ):
-            for browser in (live, silent):
-                browser.send(subscription(None))
+            live.send(subscription(None))
             identity = wire.Identity(run="beside", producer="p", name="beside", started=1.0)
             trainer.send(wire.encode(wire.Hello(protocol=wire.PROTOCOL, identity=identity, first=0, next=0)))
             assert isinstance(wire.decode_to_trainer(trainer.recv(10)), wire.Welcome)  # type: ignore[arg-type]
@@ -70,6 +70,19 @@ def test_a_server_that_is_told_to_end(ward: Ward, enter: Enter) -> None:
     row.note = f"exit after {took:.1f} s"
     enter(row)
     assert took < 10
+
+
+def silent_browser(ward: Ward) -> socket.socket:
+    """A live socket that is opened, and on which nothing is read or said any more."""
+    head = (
+        f"GET /ws/live HTTP/1.1\r\nHost: 127.0.0.1:{ward.program.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        f"Authorization: Bearer {ward.program.token('view')}\r\n\r\n"
+    )
+    opened = socket.create_connection(("127.0.0.1", ward.program.port))
+    opened.sendall(head.encode())
+    assert opened.recv(12) == b"HTTP/1.1 101"
+    return opened
 
 
 def test_a_server_killed_between_commit_and_answer(make_ward: Callable[..., Ward], enter: Enter) -> None:
