@@ -61,7 +61,7 @@ def lifespan(app: FastAPI, settings: Settings, clock: Clock) -> AbstractAsyncCon
         parts = app.state.parts = open_parts(settings, clock)
         tasks = [
             asyncio.create_task(ticker.run(parts)),
-            asyncio.create_task(Announcer(parts.hub, parts.summaries, clock, parts.store_health).run()),
+            asyncio.create_task(Announcer(parts.hub, parts.summaries, clock, parts.writer.state).run()),
             asyncio.create_task(spools.run(settings)),
         ]
         if parts.targets:

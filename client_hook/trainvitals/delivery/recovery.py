@@ -107,6 +107,8 @@ async def recover(
     now and then."""
     try:
         remains = take(folder)
+    except FileNotFoundError:  # another one has delivered it meanwhile
+        remains = None
     except (OSError, msgspec.DecodeError) as error:
         return Delivery(folder, outcome="unreadable", reason=str(error))
     if remains is None:

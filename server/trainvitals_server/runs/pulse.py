@@ -12,7 +12,7 @@ from typing import NamedTuple
 from trainvitals import wire
 from trainvitals_server.changes import Changes, RunChanges
 from trainvitals_server.runs import heard, parting
-from trainvitals_server.runs.states import GONE_SECONDS, OPEN, Signal, silence
+from trainvitals_server.runs.states import GONE_SECONDS, OPEN, SILENCE_SECONDS, Signal, silence
 
 REMEMBERED = 64  # frames, for the median step
 
@@ -143,8 +143,10 @@ class Pulse:
         if beat.producers:
             if beat.state == "lost":
                 return None if beat.orphaned else "contact"
-            silent = now - beat.data > silence(beat.seconds_per_step(), busy=beat.busy)
-            return "silent" if silent and beat.state == "live" else None
+            quiet = now - beat.data
+            if beat.state != "live" or quiet <= SILENCE_SECONDS[0]:  # no median is needed for most of a thousand runs
+                return None
+            return "silent" if quiet > silence(beat.seconds_per_step(), busy=beat.busy) else None
         return "gone" if beat.state != "lost" and now - beat.contact > GONE_SECONDS else None
 
 

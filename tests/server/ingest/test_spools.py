@@ -196,6 +196,7 @@ async def test_two_claimants_at_once_deliver_it_once(private_home: Path) -> None
         find = own_address(served.service.settings)
         both = await asyncio.gather(*[recover(path, find, remove=True) for _ in range(2)])
         assert sorted(one.outcome for one in both) == ["delivered", "in use"]
+        assert (await recover(path, find, remove=True)).outcome == "in use", "it is gone, which is no fault"
         assert await asyncio.to_thread(committed, served) == [21]
 
 

