@@ -14,7 +14,7 @@ Enter = Callable[..., None]
 UNSPOOLED = 0.05  # seconds of records that a SIGKILL may take along
 EXIT = 5.0
 LOST = 60.0  # seconds until a run without contact is lost
-SLACK = 3.0
+SLACK, SCHEDULING = 3.0, 0.4  # what a busy machine may add
 
 
 def kill(training: Training) -> tuple[int, float]:
@@ -35,7 +35,7 @@ def test_a_killed_training_left_all_but_a_moment(visited: Ward, enter: Enter, ti
         lost = [kill(visited.train()) for _ in range(times)]
     row.note = f"at most {max(n for n, _ in lost)} records unspooled, {max(t for _, t in lost) * 1e3:.0f} ms old"
     enter(row)
-    assert max(waited for _, waited in lost) < UNSPOOLED + 0.2
+    assert max(waited for _, waited in lost) < UNSPOOLED + SCHEDULING
 
 
 @pytest.mark.chaos
