@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from ward import Ward
 
 Enter = Callable[..., None]
 MESSAGES = [layout(("", wire.RUN, wire.LOSS)), *(frame(step, [step]) for step in range(1, 200))]
+MOST_STATEMENTS = 200  # of all migrations but the first
 SUPPORT = Path(planted_faults.__file__).parent
 OPEN = """
 import sys
@@ -77,20 +79,6 @@ def test_another_protocol_is_refused(visited: Ward, enter: Enter, off: int, name
     enter(row)
 
 
-def statements() -> int:
-    """How many statements the migrations have, all together."""
-    counted = [0]
-
-    class Counting(sqlite_utils.Database):
-        def execute(self, sql: str, *rest: object) -> sqlite3.Cursor:
-            counted[0] += sql.lstrip().startswith(("CREATE", "ALTER", "DROP", "UPDATE"))
-            return super().execute(sql, *rest)  # type: ignore[arg-type]
-
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        schema.migrate(Counting(connection))
-    return counted[0]
-
-
 def before(path: Path) -> None:
     """A database as the first version made it, with a run in it."""
     create(path)
@@ -112,24 +100,31 @@ def applied(path: Path) -> list[str]:
 
 
 def test_a_migration_cut_short(make_ward: Callable[..., Ward], enter: Enter) -> None:
-    """Killed before each third of its statements in turn: a step is there whole or not at all, and the next start
+    """Killed before its first, fourth, seventh ... statement: a step is there whole or not at all, and the next start
     finishes it, with every run still there."""
     ward, names = make_ward(), [one.name for one in schema.MIGRATIONS._migrations]
-    old = len(schema.FIRST)
-    seen = set()
-    for statement in range(0, statements() - old, 3):
-        ward.database.unlink(missing_ok=True)
-        before(ward.database)
-        command = [sys.executable, "-c", OPEN, f"migrating={statement}", str(ward.database)]
-        done = subprocess.run(command, capture_output=True, check=False, timeout=60, cwd=SUPPORT)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        there = applied(ward.database)
+    kills = list(takewhile(bool, (cut_short(ward.database, statement) for statement in range(0, MOST_STATEMENTS, 3))))
+    assert kills
+    for there in kills:
         assert there == names[: len(there)]
-        seen.add(len(there))
+    assert min(map(len, kills)) < len(names)
     ward.program.start()
     assert applied(ward.database) == names
     assert [one["id"] for one in ward.program.get("/api/runs")["runs"]] == ["old"]
-    assert min(seen) < len(names)
-    row = Row("migration killed half-way", "migration atomic", recovery=0.0)
+    row = Row("migration killed half-way", "migration atomic", recovery=0.0, note=f"{len(kills)} kills")
     row.count(audit(ward.database, "old", {}))
     enter(row)
+
+
+def cut_short(database: Path, statement: int) -> list[str]:
+    """Migrate a database of the first version, and die before a statement; the migrations that were applied. None where
+    there are fewer statements."""
+    for path in database.parent.glob(f"{database.name}*"):
+        path.unlink()
+    before(database)
+    command = [sys.executable, "-c", OPEN, f"migrating={statement}", str(database)]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60, cwd=SUPPORT)
+    if done.returncode == 0:
+        return []
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return applied(database)
