@@ -41,6 +41,7 @@ def ready(ward: Ward) -> int:
     return httpx.get(f"{ward.program.url}/readyz", timeout=5).status_code
 
 
+@pytest.mark.chaos
 def test_a_server_whose_disk_is_full(make_ward: Callable[..., Ward], enter: Enter, tmp_path: Path) -> None:
     """It says so, stores nothing, and takes everything once there is room again. The trainer's spool is elsewhere."""
     if not may_mount(tmp_path / "disk"):
@@ -94,6 +95,7 @@ def test_a_spool_that_cannot_be_written(visited: Ward, enter: Enter, ring: int) 
     assert (row.gaps > 0) == (ring < 1 << 20)
 
 
+@pytest.mark.chaos
 def test_a_spool_on_a_disk_that_is_full(visited: Ward, enter: Enter, tmp_path: Path) -> None:
     """The real thing: a file system without room, and room again."""
     if not may_mount(tmp_path / "disk"):
