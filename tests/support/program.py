@@ -23,6 +23,7 @@ class Program:
         self.directory = directory
         self.port = 0
         self.entry = ["-m", "trainvitals_server.cli"]  # what Python runs; tests plant faults by another one
+        self.withheld: set[str] = set()  # environment variables that it does not get
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -34,7 +35,8 @@ class Program:
         """Start, and wait until it answers."""
         (self.directory / "server.json").unlink(missing_ok=True)
         command = [sys.executable, *self.entry, "serve", "--port", str(self.port)]
-        environment = {**os.environ, "TRAINVITALS_DIR": str(self.directory)}
+        given = {name: value for name, value in os.environ.items() if name not in self.withheld}
+        environment = {**given, "TRAINVITALS_DIR": str(self.directory)}
         with (self.directory / "serve.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS

@@ -29,6 +29,7 @@ from proxy import Proxy
 from served import until
 
 WARM = 25  # steps after which a training is under way
+WITHHELD = {"COVERAGE_PROCESS_CONFIG"}  # what is measured is not slowed down by being counted
 RECOVERY = 30.0  # seconds in which everything must have arrived after a fault
 
 
@@ -51,7 +52,8 @@ class Training:
         command = [*prefix, sys.executable, watched_training.__file__]
         command += [part for name, value in given.items() for part in (f"--{name}", str(value))]
         command += [part for one in plants for part in ("--plant", one)]
-        environment = {**os.environ, **({"TRAINVITALS_TOKEN": token} if token else {})}
+        given = {name: value for name, value in os.environ.items() if name not in WITHHELD}
+        environment = {**given, **({"TRAINVITALS_TOKEN": token} if token else {})}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
@@ -118,6 +120,7 @@ class Ward:
         self.home = program.directory if program is not None else home or folder / "home"
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.program = program or Program(self.home)
+        self.program.withheld = WITHHELD
         self._borrowed = program is not None
         if plants:
             self.plant(*plants)
