@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraint
 PORT   ?= 8787
 QUIET  := $(shell test -t 2 || echo --quiet)  # progress on a terminal, none in a pipe
 
-.PHONY: demo test check format bench screenshots clean chromium
+.PHONY: demo test chaos check format bench screenshots clean chromium
 
 demo: $(VENV)/demo.ok  ## server and example: it breaks, is seen, and recovers; the address is printed
 	$(BIN)/trainvitals demo --port $(PORT) $(ARGS)
@@ -17,6 +17,10 @@ test: $(VENV)/dev.ok chromium  ## all tests, with the coverage gate; those of th
 	  || [ $$? = 5 ]  # 5: none there that ARGS select
 	$(BIN)/python -m pytest tests/browser --cov --cov-append --cov-report= $(ARGS) || [ $$? = 5 ]
 	$(BIN)/python -m coverage report --skip-covered --fail-under=85
+
+chaos: $(VENV)/dev.ok  ## every fault, the long ones too (about three quarters of an hour); the table at the end goes into docs/delivery.md
+	$(BIN)/python -m pytest tests --ignore tests/faults --ignore tests/browser -m chaos $(ARGS) || [ $$? = 5 ]
+	$(BIN)/python -m pytest tests/faults -m 'chaos or not chaos' --write docs/delivery.md $(ARGS)
 
 check: $(VENV)/dev.ok web/node_modules/.ok  ## linters and type checks
 	$(BIN)/ruff check .

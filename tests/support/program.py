@@ -22,6 +22,8 @@ class Program:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = 0
+        self.entry = ["-m", "trainvitals_server.cli"]  # what Python runs; tests plant faults by another one
+        self.withheld: set[str] = set()  # environment variables that it does not get
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -32,8 +34,9 @@ class Program:
     def start(self) -> None:
         """Start, and wait until it answers."""
         (self.directory / "server.json").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "trainvitals_server.cli", "serve", "--port", str(self.port)]
-        environment = {**os.environ, "TRAINVITALS_DIR": str(self.directory)}
+        command = [sys.executable, *self.entry, "serve", "--port", str(self.port)]
+        given = {name: value for name, value in os.environ.items() if name not in self.withheld}
+        environment = {**given, "TRAINVITALS_DIR": str(self.directory)}
         with (self.directory / "serve.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
@@ -46,6 +49,27 @@ class Program:
                 break
             time.sleep(0.05)
         raise RuntimeError(f"the server did not start: {(self.directory / 'serve.log').read_text()[-2000:]}")
+
+    @property
+    def pid(self) -> int:
+        """The process id, while it runs."""
+        if self._process is None:
+            raise RuntimeError("expected a running server, there is none")
+        return self._process.pid
+
+    def signal(self, number: int) -> None:
+        """Send a signal, where it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def wait(self, seconds: float) -> int:
+        """Wait until it has ended by itself; its exit code. Raises TimeoutError."""
+        if self._process is None:
+            raise RuntimeError("expected a running server, there is none")
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"expected the server to end within {seconds:g} s") from None
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
@@ -73,17 +97,24 @@ class Program:
 
     def get(self, path: str) -> Any:
         """A REST answer, by the view token."""
-        return self._request("GET", path, "view")
+        return self._request("GET", path, "view").json()
+
+    def read(self, path: str) -> str:
+        """The text at a path, by the view token."""
+        return self._request("GET", path, "view").text
+
+    def post(self, path: str, body: Any) -> Any:
+        """The answer to something asked for, by the control token."""
+        return self._request("POST", path, "control", body).json()
 
     def sign_in_link(self) -> str:
         """A one-time link that gives a browser the control role."""
-        return str(self._request("POST", "/api/signin", "control")["url"])
+        return str(self._request("POST", "/api/signin", "control").json()["url"])
 
-    def _request(self, method: str, path: str, role: home.Role) -> Any:
+    def _request(self, method: str, path: str, role: home.Role, body: Any = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.token(role)}"}
-        answer = httpx.request(method, self.url + path, headers=headers, timeout=10)
-        answer.raise_for_status()
-        return answer.json()
+        answer = httpx.request(method, self.url + path, headers=headers, json=body, timeout=10)
+        return answer.raise_for_status()
 
     @staticmethod
     def _answers(url: str) -> bool:
