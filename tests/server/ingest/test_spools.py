@@ -151,8 +151,11 @@ def test_a_spool_that_cannot_be_removed_is_delivered_once(
     assert other.exists()
 
 
-async def test_a_claimant_that_dies_half_way_leaves_it_to_the_next(private_home: Path) -> None:
+async def test_a_claimant_that_dies_half_way_leaves_it_to_the_next(
+    private_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is lost, and nothing comes twice."""
+    monkeypatch.setattr(wire, "MAX_BATCH_RECORDS", 5)  # so that it takes a while
     path = left(private_home, [layout(), *[frame(step) for step in range(5000)]])
     with Served(private_home.parent / "server") as served:
         find = own_address(served.service.settings)
