@@ -208,6 +208,8 @@ PYRAMID = (
         layout INTEGER PRIMARY KEY REFERENCES layouts(id),
         width INTEGER,                        -- steps in a bucket of level 0, a power of two; NULL: not chosen yet
         bucketed INTEGER NOT NULL,            -- every frame before this step is in buckets of level 0
+        waiting INTEGER NOT NULL DEFAULT 0,   -- how many of those frames are not in spans yet
+        behind INTEGER NOT NULL DEFAULT 0,    -- ingest makes no buckets, the background does until it has caught up
         packed INTEGER NOT NULL DEFAULT -1    -- every frame up to this step is in spans: such rows of `frames` are
                                               -- leftovers, never read, to be deleted
     )""",
@@ -289,7 +291,7 @@ PYRAMID = (
         UNIQUE (block, level, start)
     )""",
     # Frames of before have no buckets yet: they get them bit by bit, in the background.
-    "INSERT INTO shelves (layout, bucketed) SELECT layout, min(first_step) FROM frames GROUP BY layout",
+    "INSERT INTO shelves (layout, bucketed, behind) SELECT layout, min(first_step), 1 FROM frames GROUP BY layout",
 )
 
 
