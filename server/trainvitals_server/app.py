@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import trainvitals_server
+from trainvitals_server import compactor
 from trainvitals_server.api import alerts, commands, data, events, health, moments, page, runs, signin
 from trainvitals_server.auth.body import BodyLimit
 from trainvitals_server.auth.guard import Guard, refusal
@@ -59,6 +60,7 @@ def lifespan(app: FastAPI, settings: Settings, clock: Clock) -> AbstractAsyncCon
         parts = app.state.parts = open_parts(settings, clock)
         tasks = [
             asyncio.create_task(ticker.run(parts)),
+            asyncio.create_task(compactor.run(parts)),
             asyncio.create_task(Announcer(parts.hub, parts.summaries, clock).run()),
         ]
         try:
