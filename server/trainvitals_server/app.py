@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 import trainvitals_server
 from trainvitals_server import compactor
-from trainvitals_server.api import alerts, commands, data, events, health, moments, page, runs, signin
+from trainvitals_server.api import alerts, commands, data, events, health, heatmap, moments, page, runs, signin
 from trainvitals_server.auth.body import BodyLimit
 from trainvitals_server.auth.guard import Guard, refusal
 from trainvitals_server.auth.headers import Headers
@@ -26,7 +26,7 @@ from trainvitals_server.parts import Parts, open_parts
 from trainvitals_server.runs import ticker
 from trainvitals_server.settings import Settings
 
-ROOMS = (runs, data, events, moments, alerts, commands, signin, health, page, ingest_socket, live_socket)
+ROOMS = (runs, data, heatmap, events, moments, alerts, commands, signin, health, page, ingest_socket, live_socket)
 REASONS = {
     404: "expected a path of this server, got another one",
     405: "expected a method this path knows, got another one",

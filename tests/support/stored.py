@@ -30,6 +30,13 @@ class Told(NamedTuple):
     value: float
 
 
+class Kept(NamedTuple):
+    """What a page holds of some series, and the mark of its last answer."""
+
+    mark: str
+    columns: dict[int, dict[str, NDArray[np.float64]]]
+
+
 def shrink(patch: pytest.MonkeyPatch) -> None:
     """Make spans and levels so small that a few hundred frames have several of each."""
     patch.setattr(shelves, "BASE", 4)
@@ -161,3 +168,40 @@ class Stored:
                     assert (np.nan_to_num(apart) <= SUM_TOLERANCE * size).all(), (name, one, apart, size)
                 else:
                     np.testing.assert_array_equal(column[name], expected[name], f"{name} of series {one}")
+
+    def follow(self, kept: "Kept | None", wanted: list[int], points: int) -> "Kept":
+        """What a page holds that asked with the mark of its last answer; checked against a whole answer."""
+        with self.database.reading() as connection:
+            question = history.Question(RUN)
+            whole = history.read_range(connection, question, wanted, points)
+            part = history.read_range(connection, question, wanted, points, kept.mark if kept else "")
+        columns = {one: part.buckets.column(place) for place, one in enumerate(wanted)}
+        if kept is not None and part.since is not None:
+            for one in wanted:
+                stays = kept.columns[one]["step"] < part.since
+                old = {name: column[stays] for name, column in kept.columns[one].items()}
+                columns[one] = {name: np.concatenate([old[name], columns[one][name]]) for name in old}
+        for place, one in enumerate(wanted):
+            expected = whole.buckets.column(place)
+            for name in ("step", *FIELDS):
+                if name == "sum":
+                    np.testing.assert_allclose(columns[one][name], expected[name], rtol=1e-4, atol=1e32)
+                else:
+                    np.testing.assert_array_equal(columns[one][name], expected[name], f"{name} of series {one}")
+        return Kept(part.mark, columns)
+
+    def check_moment(self, step: int) -> None:
+        """Raise AssertionError unless everything as of a step is what was last told of each series."""
+        with self.database.reading() as connection:
+            found = history.read_moment(connection, history.Question(RUN, None, step))
+        expected = {one.series: one.value for one in self.visible() if one.step <= step}
+        assert found.values.keys() == expected.keys()
+        np.testing.assert_array_equal([found.values[one] for one in expected], list(expected.values()))
+
+    def reload(self) -> "Stored":
+        """The same file opened again, as after a restart."""
+        self.database.close()
+        self.connection.close()
+        self.database = Database(self.directory / "stored.db")
+        self.connection = self.database.writer()
+        return self

@@ -96,7 +96,7 @@ class Buckets:
             field[where] += wide.odd[place]
 
     def _ends(self, where: "_Where", wide: Course) -> None:
-        """First and last. Where two layouts tell the same step, the one added before is the first, the other the last."""
+        """First and last. Where two layouts tell one step, that added before is the first, the other the last."""
         first_at, last_at = wide.heads[:, None], wide.tails[:, None]
         if wide.odd is not None:
             start, none = (wide.at * wide.width)[:, None], wide.odd[N] == 0

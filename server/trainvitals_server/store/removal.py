@@ -5,7 +5,7 @@ import sqlite3
 OF_LAYOUT = ("frames", "fresh_buckets", "spans")
 OF_BLOCK = ("chunks", "buckets")
 LAYOUTS = "SELECT layouts.id FROM layouts JOIN producers ON producers.id = layouts.producer WHERE producers.run = ?"
-BLOCKS = f"SELECT id FROM blocks WHERE layout IN ({LAYOUTS})"
+BLOCKS = f"SELECT id FROM blocks WHERE layout IN ({LAYOUTS})"  # noqa: S608
 
 
 def remove_points(connection: sqlite3.Connection, run: str, most: int = 64) -> bool:

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from stored import Stored, shrink
+from stored import RUN, Stored, shrink
+from trainvitals_server.store import heatmap, history
 
 NAMES = [("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "y")]
 LAYOUTS = {1: NAMES, 2: NAMES[1:4], 3: [*NAMES[2:], ("f", "y")]}
@@ -88,6 +89,12 @@ class Told(RuleBasedStateMachine):
             low, high = (None, None) if ends is None else (min(ends), max(ends))
             self.stored.check(low, high, sorted({one.series for one in self.stored.told}), points)
 
+    @rule(points=st.sampled_from([2, 10]))
+    def follow(self, points: int) -> None:
+        """A page that asks only for what has changed sees the same as one that asks for everything."""
+        if self.stored.told:
+            self.kept = self.stored.follow(getattr(self, "kept", None), [1, 3, 5], points)
+
 
 TestTold = Told.TestCase
 TestTold.settings = settings(max_examples=40, stateful_step_count=25, deadline=None, report_multiple_bugs=False)
@@ -119,9 +126,56 @@ def test_a_planted_fault_is_seen_at_every_zoom(tmp_path: Path, monkeypatch: pyte
             if not stored.compact(9):
                 break
         tables = ("spans", "chunks", "buckets")
-        assert all(stored.connection.execute(f"SELECT count(*) FROM {one}").fetchone()[0] for one in tables)
+        assert all(stored.connection.execute(f"SELECT 1 FROM {one}").fetchone() for one in tables)  # noqa: S608
         levels = stored.connection.execute("SELECT max(level) FROM levels").fetchone()[0]
         assert levels >= 1, "there is more than one level to be wrong"
+
+
+@given(seed=st.integers(0, 1 << 20))
+@settings(max_examples=10, deadline=None)
+def test_a_moment_is_what_was_last_told_of_each_series(seed: int) -> None:
+    """Of two layouts in use, one of them seldom there, with absent values, compacted at any moment."""
+    random = np.random.default_rng(seed)
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as directory:
+        shrink(patch)
+        with Stored(Path(directory)) as stored:
+            producer = stored.producer()
+            layouts = [stored.layout(producer, 1, *NAMES[:3]), stored.layout(producer, 2, *NAMES[3:])]
+            ends = [0, 5]
+            for _ in range(30):
+                which = int(random.random() < 0.2)
+                n, width = int(random.integers(1, 20)), len(stored.columns[layouts[which]])
+                steps = ends[which] + np.cumsum(random.integers(1, 4, n))
+                values = np.ma.masked_array(random.normal(size=(n, width)), random.random((n, width)) < 0.8)
+                values[random.random((n, width)) < 0.1] = np.nan
+                stored.tell(producer, layouts[which], steps, values)
+                ends[which] = int(steps[-1])
+                stored.compact(int(random.integers(0, 6)))
+                for step in random.integers(0, max(ends) + 5, 3).tolist():
+                    stored.check_moment(step)
+
+
+@given(low=st.integers(0, 720), span=st.integers(0, 720), columns=st.integers(2, 90))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_map_is_made_of_the_same_buckets(low: int, span: int, columns: int, compacted: Stored) -> None:
+    """In as many columns at most, with every plane, whatever is put together at once."""
+    wanted = [3, 1, 2, 5]
+    with compacted.database.reading() as connection, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heatmap, "TOGETHER", 3)
+        question = history.Question(RUN, low, low + span)
+        found = heatmap.read(connection, question, wanted, columns, [*heatmap.VALUES, *heatmap.COUNTS])
+    assert found.columns <= columns
+    for row, one in enumerate(wanted):
+        expected = compacted.expect(low, low + span, found.width, one)
+        place = ((expected["step"] - found.start) // found.width).astype(int)
+        empty = np.setdiff1d(np.arange(found.columns), place)
+        for name in heatmap.VALUES:
+            np.testing.assert_array_equal(found.planes[name][row, place], expected[name].astype(np.float32), name)
+            assert np.isnan(found.planes[name][row, empty]).all()
+        expected["n_nonfinite"] = expected["n_nan"] + expected["n_posinf"] + expected["n_neginf"]
+        for name in heatmap.COUNTS:
+            np.testing.assert_array_equal(found.planes[name][row, place], expected[name], name)
+            assert (found.planes[name][row, empty] == heatmap.NO_VALUE).all()
 
 
 @given(low=st.integers(0, 720), span=st.integers(0, 720), points=st.integers(1, 400))
