@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trainvitals import home
 from trainvitals_server.errors import SettingsError
+from trainvitals_server.notifications.targets import open_targets
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
@@ -14,7 +15,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 class Settings:
     """Where to listen and where to keep things. `port` 0 takes a free one; `directory` and `db` default to the
     per-user directory and a database in it; `public_hosts` are the names browsers may use for this server, beside
-    those of the loopback. Raises `SettingsError`."""
+    those of the loopback; `notify` are the addresses that messages about alerts are sent to. Raises `SettingsError`."""
 
     host: str = "127.0.0.1"
     port: int = 8787
@@ -24,6 +25,7 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     public_hosts: tuple[str, ...] = ()
+    notify: tuple[str, ...] = field(default=(), repr=False)  # addresses hold secrets
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -35,6 +37,7 @@ class Settings:
                 raise SettingsError(f"expected a PEM file, got {str(file)!r}, which is not a file")
         if not (is_loopback(self.host) or self.tls or self.behind_proxy):
             raise SettingsError(f"expected a loopback address, TLS or --behind-proxy, got host {self.host!r} without")
+        open_targets(self.notify)
 
     @property
     def tls(self) -> bool:

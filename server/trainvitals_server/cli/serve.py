@@ -12,6 +12,7 @@ from trainvitals_server import service
 from trainvitals_server.cli.failure import Failure
 from trainvitals_server.cli.text import safe, show_json
 from trainvitals_server.errors import SettingsError
+from trainvitals_server.notifications.addresses import configured
 from trainvitals_server.settings import Settings
 
 
@@ -25,6 +26,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--public-host", action="append", default=[], metavar="NAME", help="a name browsers may use")
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
+    parser.add_argument(
+        "--notify",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where to send alerts, beside TRAINVITALS_ALERT_URLS (which other users cannot read); repeatable",
+    )
     parser.add_argument("--json", action="store_true", help="print the address as JSON")
 
 
@@ -58,4 +66,5 @@ def settings(options: argparse.Namespace) -> Settings:
         tls_cert=options.tls_cert,
         tls_key=options.tls_key,
         public_hosts=tuple(options.public_host),
+        notify=configured(options.notify),
     )
