@@ -193,8 +193,12 @@ def endings(connection: sqlite3.Connection, run: str) -> dict[str, int]:
     return found
 
 
+def counts_faults(row: series.Row) -> bool:
+    """Whether a series counts channels of running statistics that are non-finite or negative."""
+    return row.kind == wire.NORM and row.stat in (wire.NONFINITE_CHANNELS, wire.NEGATIVE_CHANNELS)
+
+
 def nonfinite_layers(rows: Sequence[series.Row], values: dict[int, float]) -> list[str]:
     """The layers with running statistics that hold non-finite or negative channels, in forward order."""
-    bad = (wire.NONFINITE_CHANNELS, wire.NEGATIVE_CHANNELS)
-    counted = [row for row in rows if row.kind == wire.NORM and row.stat in bad and values.get(row.id, 0.0) > 0]
+    counted = [row for row in rows if counts_faults(row) and values.get(row.id, 0.0) > 0]
     return list(dict.fromkeys(row.layer for row in sorted(counted, key=lambda row: row.order)))
