@@ -50,7 +50,7 @@ class Measured:
         self.busy = 0.0  # and of the writer for its jobs
         self.longest = 0.0  # job
         self.parts: list[tuple[int, float]] = []  # frames so far, CPU of the writer so far
-        self.asked: dict[str, list[float]] = {}
+        self.asked: dict[str, list[tuple[float, float]]] = {}  # seconds, and of CPU
         self.memory = 0
         self._done = threading.Event()
 
@@ -152,9 +152,9 @@ class Measured:
         assert len(found.values) == self.layers * len(STATS)
 
     def _time(self, name: str, question: Question) -> None:
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.thread_time()
         question()
-        self.asked.setdefault(name, []).append(time.perf_counter() - began)
+        self.asked.setdefault(name, []).append((time.perf_counter() - began, time.thread_time() - cpu))
 
     def ask(self) -> None:
         """Random questions of each kind, with nothing else going on."""
@@ -181,6 +181,12 @@ class Measured:
             frames, seconds = part[-1][0] - part[0][0], part[-1][1] - part[0][1]
             found.append(seconds / max(1, frames))
         return found[0], found[1]
+
+
+def spread(some: list[tuple[float, float]]) -> dict[str, float]:
+    """Median and worst of the seconds, worst of the CPU."""
+    seconds = [one[0] for one in some]
+    return {"median": median(seconds), "worst": max(seconds), "cpu": max(one[1] for one in some)}
 
 
 def resident() -> int:
