@@ -4,8 +4,8 @@
 
 A size is the share of the full run, 1/64 of its steps and so on; 1 is the whole. The run is generated as it goes and
 goes through the real writer: intake, rules, frames and buckets, fsynced, with compaction and random questions beside
-it; only the sockets are left out. Each size is a process of its own, with its files in a temporary folder that is removed.
-Peers get as many points as `--peers` says; what is not installed (extra `bench`) is named as not measured.
+it; only the sockets are left out. Each size is a process of its own, with its files in a temporary folder that is
+removed. Peers get as many points as `--peers` says; what is not installed (extra `bench`) is named as not measured.
 """
 
 import argparse
@@ -38,9 +38,9 @@ GOALS = {  # seconds; the issue's own
     "state at a step": 0.05,
 }
 
-HOW = f"""Each size stores its share of {STEPS:,} steps x {LAYERS} layers x 4 statistics, every value float32 noise around a
-drifting size of its own, one in a million NaN, infinite or a spike. Batches of 30 frames go through the one writer with
-everything that it does (decoding, rules, frames, buckets, fsync). "writer" is the CPU of that thread for ingest, "its
+HOW = f"""Each size stores its share of {STEPS:,} steps x {LAYERS} layers x 4 statistics, every value float32 noise
+around a drifting size of its own, one in a million NaN, infinite or a spike. Batches of 30 frames go through the one
+writer with everything that it does (decoding, rules, frames, buckets, fsync). "writer" is the CPU of that thread for ingest, "its
 jobs" what compaction adds to it, "background" the CPU of the thread that compresses. "first and last tenth" compares
 the writer's CPU per frame at both ends of the run. Bytes are those of the database's pages in use after compaction,
 divided by the points; free pages of the file are used again. Memory is the largest resident set of the whole process,

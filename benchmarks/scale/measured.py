@@ -214,9 +214,7 @@ def main(steps: int, layers: int, folder: Path) -> None:
         "last": last,
         "before": before,
         "memory": one.memory,
-        "asked": {
-            name: {"median": median(some), "worst": max(some), "n": len(some)} for name, some in one.asked.items()
-        },
+        "asked": {name: spread(some) for name, some in one.asked.items()},
         **one.sizes(),
     }
     one.writer.close()
