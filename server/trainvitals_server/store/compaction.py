@@ -27,7 +27,7 @@ SPAN_FRAMES = 1024  # in a span; fewer where a layout is so wide
 SPAN_VALUES = 2 << 20  # that they would be more values than this
 LEAST_FRAMES = 64
 JOB_BYTES = 2 << 20  # written or deleted by one job, so that nobody waits long for an ack
-TOGETHER = 64  # blocks whose buckets are in memory at once
+TOGETHER = 16  # blocks whose buckets are in memory at once
 
 
 class Rise(NamedTuple):
