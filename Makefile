@@ -35,6 +35,7 @@ bench: $(VENV)/bench.ok  ## what watching costs, beside the peers: into docs/cos
 	$(BIN)/python benchmarks/repair.py
 	$(BIN)/python benchmarks/early_warning.py
 	$(BIN)/python benchmarks/origin.py
+	$(BIN)/python benchmarks/store.py --sizes 64 16 4 --write docs/store.md
 
 screenshots: $(VENV)/dev.ok chromium  ## docs/screenshots, made again
 	$(BIN)/python docs/screenshots.py

@@ -9,7 +9,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -19,7 +19,7 @@ from scale.generated import STATS, batches
 from trainvitals import wire
 from trainvitals_server.changes import Changes
 from trainvitals_server.clock import Clock
-from trainvitals_server.compactor import Compactor
+from trainvitals_server.compactor import TOGETHER, Compactor
 from trainvitals_server.ingest import intake
 from trainvitals_server.ingest.books import Books
 from trainvitals_server.ingest.transaction import Transaction
@@ -90,20 +90,22 @@ class Measured:
         while not over:
             over = self._done.wait(0.1)
             for layout in compactor.changed():
-                while jobs := compactor.plan(layout, idle=over):
-                    for job in jobs:
-                        self._job(job)
+                while stages := compactor.plan(layout, idle=over):
+                    for stage in stages:
+                        for at in range(0, len(stage), TOGETHER):
+                            self._jobs(stage[at : at + TOGETHER])
         self.compacting = time.thread_time()
 
-    def _job(self, job: Callable[[Any], None]) -> None:
-        def work(tx: Transaction) -> tuple[float, float]:
+    def _jobs(self, jobs: Sequence[Callable[[Any], None]]) -> None:
+        def work(tx: Transaction, job: Callable[[Any], None]) -> tuple[float, float]:
             began, cpu = time.perf_counter(), time.thread_time()
             job(tx.connection)
             return time.perf_counter() - began, time.thread_time() - cpu
 
-        wall, cpu = self.writer.submit(work).result()
-        self.busy += cpu
-        self.longest = max(self.longest, wall)
+        for future in [self.writer.submit(partial(work, job=job)) for job in jobs]:
+            wall, cpu = future.result()
+            self.busy += cpu
+            self.longest = max(self.longest, wall)
 
     def _ask_along(self) -> None:
         while not self._done.wait(0.25):
