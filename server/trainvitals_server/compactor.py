@@ -65,14 +65,21 @@ async def run(parts: Parts) -> None:
 async def compact(parts: Parts, compactor: Compactor, layout: int, *, idle: bool = False) -> None:
     """Do all that is due about a layout. Raises `StoreBusyError`."""
     try:
-        while stages := await asyncio.to_thread(compactor.plan, layout, idle=idle):
-            for stage in stages:
-                for at in range(0, len(stage), TOGETHER):
-                    await asyncio.gather(*(_write(parts, job) for job in stage[at : at + TOGETHER]))
+        while await _compact_once(parts, compactor, layout, idle=idle):
+            pass
     except (StoreBusyError, ReadError):
         raise
     except Exception:  # of one layout; its run may have been deleted meanwhile
         log.exception("the frames of layout %d could not be compacted", layout)
+
+
+async def _compact_once(parts: Parts, compactor: Compactor, layout: int, *, idle: bool) -> bool:
+    """One plan and its jobs; whether there may be more."""
+    stages = await asyncio.to_thread(compactor.plan, layout, idle=idle)
+    for stage in stages:
+        for at in range(0, len(stage), TOGETHER):
+            await asyncio.gather(*(_write(parts, job) for job in stage[at : at + TOGETHER]))
+    return bool(stages)
 
 
 async def _write(parts: Parts, job: compaction.Job) -> None:

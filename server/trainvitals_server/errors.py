@@ -2,7 +2,8 @@
 
 ServerError: base of every error raised on purpose by this package
 ├── SettingsError (also ValueError): the server cannot be started like this
-├── StoreBusyError: the database cannot be written now (locked, disk full); the same again later may succeed
+├── StoreBusyError: the database cannot be used now (locked, disk full); the same again later may succeed
+│   └── SlowReadError: a read was ended because it took too long
 └── RefusedError: a request that gets an answer of 4xx; `status` and one line
 """
 
@@ -16,7 +17,11 @@ class SettingsError(ServerError, ValueError):
 
 
 class StoreBusyError(ServerError):
-    """The database cannot be opened or written now."""
+    """The database cannot be opened, written or read now."""
+
+
+class SlowReadError(StoreBusyError):
+    """A read took longer than reads may."""
 
 
 class RefusedError(ServerError):

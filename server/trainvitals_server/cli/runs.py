@@ -5,6 +5,10 @@ import argparse
 from trainvitals_server.cli import client
 from trainvitals_server.cli.text import clock, show_json, table
 
+TOLD = ("failed", "lost", "stalled")  # states whose reason belongs beside the verdict
+LONGEST = 200  # characters of a reason
+NEWLINE = "\n"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Where to ask, and how to print."""
@@ -32,4 +36,7 @@ def run(options: argparse.Namespace) -> int:
 def row(summary: client.Object) -> tuple[object, ...]:
     """The cells of one run."""
     keys = ("id", "name", "state", "step", "steps_per_s", "open_alerts")
-    return (*(summary[key] for key in keys), clock(summary["last_seen"]), summary["verdict"]["text"])
+    said = summary["verdict"]["text"]
+    if summary["state"] in TOLD and summary["reason"]:
+        said = f"{said}: {summary['reason'].partition(NEWLINE)[0][:LONGEST]}"
+    return (*(summary[key] for key in keys), clock(summary["last_seen"]), said)

@@ -9,12 +9,13 @@ from trainvitals_server.alerts import Alert
 from trainvitals_server.changes import Changes, RunChanges
 from trainvitals_server.clock import iso
 from trainvitals_server.incidents import verdict
+from trainvitals_server.runs.losses import lost, set_aside
 from trainvitals_server.runs.pulse import Pulse
 from trainvitals_server.runs.ranks import describe, failure
-from trainvitals_server.runs.severity import spans, sparkline
+from trainvitals_server.runs.severity import missing, spans, sparkline
 from trainvitals_server.runs.story import Stories, Story
 from trainvitals_server.runs.vitals import Vitals
-from trainvitals_server.store import alerts, history, runs, series
+from trainvitals_server.store import alerts, history, journal, runs, series
 from trainvitals_server.store.database import Database
 from trainvitals_server.store.packing import unpack
 from trainvitals_server.store.transactions import Connection
@@ -140,9 +141,11 @@ class Summaries:
             "open_alerts": sum(alert.status in OPEN_ALERTS for alert in found),
             "first_bad_step": first.first_bad_step if first else None,
             "first_bad_layer": first.first_bad_layer if first else None,
+            "lost": lost(story.gaps),
+            **set_aside(journal.set_aside(connection, run)),
             "sanitizations": story.sanitizations,
             "nonfinite_layers": bad,
-            "severity": sparkline(low, high, spans(incidents, found, high)) if parts else [],
+            "severity": sparkline(low, high, spans(incidents, found, high), missing(story.gaps)) if parts else [],
         }
 
     def _find(self, run: str) -> Findings:

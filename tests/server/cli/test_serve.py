@@ -25,6 +25,7 @@ def test_serve_prints_a_link_that_signs_in_once(announced: dict[str, str]) -> No
         (["--host", "192.0.2.1"], "expected a loopback address, TLS or --behind-proxy"),
         (["--port", "70000"], "expected a port from 0 to 65535, got 70000"),
         (["--tls-cert", "missing.pem"], "expected a TLS certificate and its key"),
+        (["--spool", "here", "--spool", "nowhere"], "expected a folder of spools, got 'here'"),
     ],
 )
 def test_serve_refuses_in_one_line(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
