@@ -89,11 +89,12 @@ class Measured:
         over = False
         while not over:
             over = self._done.wait(0.1)
-            for layout in compactor.changed():
-                while stages := compactor.plan(layout, idle=over):
+            for shelf in compactor.changed():
+                while stages := compactor.plan(shelf.layout, idle=over):
                     for stage in stages:
                         for at in range(0, len(stage), TOGETHER):
                             self._jobs(stage[at : at + TOGETHER])
+                compactor.note(shelf)
         self.compacting = time.thread_time()
 
     def _jobs(self, jobs: Sequence[Callable[[Any], None]]) -> None:
