@@ -13,7 +13,7 @@ from trainvitals_server.store.shelves import Shelf
 PAUSE_SECONDS = 0.5
 IDLE_SECONDS = 600.0  # without a frame; then what would not fill a span is compacted too
 IDLE_PAUSES = 120  # between looks for such
-
+PLAN_SECONDS = 30.0  # of one snapshot: a fraction of a second of work, but everybody else has the right of way
 TOGETHER = 2  # jobs that wait for the writer at once
 
 log = logging.getLogger("trainvitals.server")
@@ -49,7 +49,7 @@ class Compactor:
 
     def plan(self, layout: int, *, idle: bool) -> list[compaction.Stage]:
         """The next jobs for a layout, stage by stage."""
-        with self._database.reading() as connection:
+        with self._database.reading(PLAN_SECONDS) as connection:
             return compaction.plan(connection, layout, idle=idle)
 
 
