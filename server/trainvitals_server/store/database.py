@@ -46,10 +46,11 @@ class Database:
         return connection
 
     @contextmanager
-    def reading(self, seconds: float = READ_SECONDS) -> Iterator[sqlite3.Connection]:
+    def reading(self, seconds: float | None = None) -> Iterator[sqlite3.Connection]:
         """A read-only connection inside one snapshot; any thread may ask for one. Raises `SlowReadError` where what is
-        done with it takes longer."""
+        done with it takes longer than `seconds`, which is `READ_SECONDS` where none are given."""
         connection = self._take()
+        seconds = READ_SECONDS if seconds is None else seconds
         deadline = time.monotonic() + seconds
         try:
             connection.set_progress_handler(lambda: time.monotonic() > deadline, READ_OPERATIONS)
