@@ -46,18 +46,19 @@ class Database:
         return connection
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self, seconds: float | None = None) -> Iterator[sqlite3.Connection]:
         """A read-only connection inside one snapshot; any thread may ask for one. Raises `SlowReadError` where what is
-        done with it takes longer than `READ_SECONDS`."""
+        done with it takes longer than `seconds`, which is `READ_SECONDS` where none are given."""
         connection = self._take()
-        deadline = time.monotonic() + READ_SECONDS
+        seconds = READ_SECONDS if seconds is None else seconds
+        deadline = time.monotonic() + seconds
         try:
             connection.set_progress_handler(lambda: time.monotonic() > deadline, READ_OPERATIONS)
             connection.execute("BEGIN")
             yield connection
         except sqlite3.OperationalError as error:
             if time.monotonic() > deadline and "interrupted" in str(error):
-                raise SlowReadError(f"expected to read at most {READ_SECONDS:g} s, it took longer") from error
+                raise SlowReadError(f"expected to read at most {seconds:g} s, it took longer") from error
             raise
         finally:
             connection.set_progress_handler(None, 0)
@@ -101,6 +102,7 @@ def configure(connection: sqlite3.Connection) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
+        "secure_delete = FAST",  # where it is on by default, a deleted frame would be written once more, as zeros
         f"cache_size = -{CACHE_KIB}",
     ):
         connection.execute(f"PRAGMA {pragma}")

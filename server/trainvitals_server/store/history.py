@@ -1,17 +1,20 @@
 """A run's past: buckets over a range of steps, and everything as of one step."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals import wire
-from trainvitals_server.store import events, frames, runs, series
+from trainvitals_server.store import events, marks, points, runs, series, shelves
 from trainvitals_server.store.buckets import Buckets, choose_width
+from trainvitals_server.store.pyramid import Pyramid
+from trainvitals_server.store.stretch import Stretch
 
-MAX_CELLS = 1_000_000  # buckets x series of one answer; a wider question gets wider buckets
+LOOK_BACK = 64  # steps in which a value that is absent now is looked for first
+MAX_CELLS = 500_000  # buckets x series of one answer; a wider question gets wider buckets
 
 
 class Gap(NamedTuple):
@@ -24,12 +27,15 @@ class Gap(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Buckets of the series asked for, in that order, over steps `low` to `high`."""
+    """Buckets of the series asked for, in that order, over steps `low` to `high`. `mark` is for the next question:
+    its answer then begins at `since`, before which nothing has changed (None: it is whole)."""
 
     low: int
     high: int
     buckets: Buckets
     gaps: list[Gap]
+    mark: str = ""
+    since: int | None = None
 
 
 class Moment(NamedTuple):
@@ -50,34 +56,49 @@ class Question(NamedTuple):
     producer: str | None = None
 
 
-def read_range(connection: sqlite3.Connection, question: Question, wanted: Sequence[int], points: int) -> Range:
-    """Buckets of the series `wanted` (ids), at most two per point."""
+def read_range(
+    connection: sqlite3.Connection, question: Question, wanted: Sequence[int], points: int, mark: str = ""
+) -> Range:
+    """Buckets of the series `wanted` (ids), at most two per point. With the `mark` of an earlier answer only the
+    buckets that may have changed since, if they are as wide as they were."""
     parts = runs.segments(connection, question.run, question.rank, question.producer)
-    low = question.low if question.low is not None else min((part.low for part in parts), default=0)
-    high = question.high if question.high is not None else max((part.high for part in parts), default=low)
-    high = max(low, high)
+    low, high = _ends(question, parts)
     width = choose_width(low, high, min(2 * points, max(2, MAX_CELLS // max(len(wanted), 1))))
-    buckets = Buckets.empty(low, high, width, len(wanted))
+    layouts = [
+        one
+        for one in series.outlines(connection, {part.producer for part in parts})
+        if np.isin(one.columns, wanted).any()
+    ]
+    now = marks.make(connection, width, low, parts, layouts)
+    since = marks.compare(mark, now, high)
+    buckets = Buckets.empty(low if since is None else max(low, since), high, width, len(wanted))
     place = {one: index for index, one in enumerate(wanted)}
-    columns = series.layouts(connection, {part.producer for part in parts})
     for part in parts:
-        within = part._replace(low=max(low, part.low), high=min(high, part.high))
-        for layout in columns:
+        within = part._replace(low=max(low, part.low, since or 0), high=min(high, part.high))
+        for layout in layouts:
             if layout.producer == part.producer and within.low <= within.high:
                 _fold(connection, buckets, layout, place, within)
-    return Range(low, high, buckets, _gaps(connection, parts, low, high))
+    return Range(low, high, buckets, _gaps(connection, parts, low, high), marks.write(now), since)
+
+
+def _ends(question: Question, parts: Sequence[runs.Segment]) -> tuple[int, int]:
+    """The steps asked for; all there are where none are named."""
+    low = question.low if question.low is not None else min((part.low for part in parts), default=0)
+    high = question.high if question.high is not None else max((part.high for part in parts), default=low)
+    return low, max(low, high)
 
 
 def _fold(
-    connection: sqlite3.Connection, buckets: Buckets, layout: series.Layout, place: dict[int, int], part: runs.Segment
+    connection: sqlite3.Connection, buckets: Buckets, layout: series.Outline, place: dict[int, int], part: runs.Segment
 ) -> None:
     """Add what one layout tells of the wanted series."""
     source = np.flatnonzero(np.isin(layout.columns, list(place)))
     if not len(source):
         return
     target = np.array([place[int(one)] for one in layout.columns[source]], np.intp)
-    for stretch in frames.read(connection, layout.id, len(layout.columns), part.low, part.high):
-        buckets.fold(stretch, source, target)
+    order = np.argsort(target)
+    for course in Pyramid(connection, layout, source[order]).cover(part.low, part.high, buckets.width):
+        buckets.merge(course, target[order])
 
 
 def _gaps(connection: sqlite3.Connection, parts: Sequence[runs.Segment], low: int, high: int) -> list[Gap]:
@@ -89,8 +110,9 @@ def _gaps(connection: sqlite3.Connection, parts: Sequence[runs.Segment], low: in
         ceiling = min((one.low - 1 for one in parts[place + 1 :]), default=None)
         for step, gap in events.gaps(connection, part.producer):
             first = step if gap.first_step is None else gap.first_step
-            after = frames.next_step(connection, part.producer, first)
-            last = gap.last_step if gap.last_step is not None else first if after is None else after
+            if first > high or (gap.last_step is not None and gap.last_step < low):
+                continue
+            last = _gap_end(connection, part.producer, gap, first)
             first = first if floor is None else max(first, floor)
             last = last if ceiling is None else min(last, ceiling)
             if first <= min(last, high) and last >= low:
@@ -98,31 +120,73 @@ def _gaps(connection: sqlite3.Connection, parts: Sequence[runs.Segment], low: in
     return found
 
 
-def read_moment(connection: sqlite3.Connection, question: Question) -> Moment:
-    """The newest value of every series at or before step `question.high` (None: the newest there is). Series that only
-    layouts out of use have are gone."""
-    found: list[tuple[series.Layout, frames.Stretch]] = []
+def _gap_end(connection: sqlite3.Connection, producer: int, gap: wire.Gap, first: int) -> int:
+    if gap.last_step is not None:
+        return gap.last_step
+    after = points.next_step(connection, producer, first)
+    return first if after is None else after
+
+
+def read_moment(connection: sqlite3.Connection, question: Question, only: Sequence[int] | None = None) -> Moment:
+    """The newest value of every series, or `only` of some (ids), at or before step `question.high` (None: the newest
+    there is). Series that only layouts out of use have are gone."""
+    found: list[tuple[series.Outline, Stretch]] = []
     for part in runs.segments(connection, question.run, question.rank, question.producer):
         high = part.high if question.high is None else min(part.high, question.high)
         if part.low <= high:
-            for layout in series.layouts(connection, [part.producer]):
-                one = frames.known(connection, layout.id, len(layout.columns), high)
+            for layout in series.outlines(connection, [part.producer]):
+                one = _known(connection, layout, high)
                 if one is not None:
                     found.append((layout, one))
     if not found:
         return Moment(None, None, {})
     found.sort(key=lambda one: (one[1].steps[0], one[1].times[0]))
     newest = found[-1][1]
-    return Moment(int(newest.steps[0]), float(newest.times[0]), _values(found))
+    return Moment(int(newest.steps[0]), float(newest.times[0]), _values(found, only))
 
 
-def _values(found: Sequence[tuple[series.Layout, frames.Stretch]]) -> dict[int, float]:
+def _known(connection: sqlite3.Connection, layout: series.Outline, step: int) -> Stretch | None:
+    """The nearest frame of a layout at or before `step`; what is absent in it is as it was last told."""
+    near = points.nearest(connection, layout.id, step)
+    if near is None:
+        return None
+    one = next(points.read(connection, layout.id, len(layout.columns), near[0], near[0]))
+    if one.present is None:
+        return one
+    missing = np.flatnonzero(~one.present[0])
+    if not len(missing):
+        return one._replace(present=None)
+    values, present = one.values.copy(), one.present.copy()
+    for place, value in _last_told(connection, layout, missing, near[0] - 1):
+        values[0, place], present[0, place] = value, True
+    return one._replace(values=values, present=None if present.all() else present)
+
+
+def _last_told(
+    connection: sqlite3.Connection, layout: series.Outline, missing: NDArray[np.intp], high: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+    """Columns and their last values at or before step `high`, of those that have any: looked for ever further back,
+    each time in wider buckets, so that what was told lately costs little."""
+    size = LOOK_BACK
+    while high >= 0 and len(missing):
+        low = max(0, high - size + 1)
+        last = Buckets.empty(low, high, 1 << max(high.bit_length(), 1), len(missing))
+        for course in Pyramid(connection, layout, missing).cover(low, high, last.width):
+            last.merge(course, np.arange(len(missing)))
+        found = last.n[0] > 0
+        yield missing[found], last.last[0, found]
+        missing, high, size = missing[~found], low - 1, size * shelves.FAN
+
+
+def _values(found: Sequence[tuple[series.Outline, Stretch]], only: Sequence[int] | None) -> dict[int, float]:
     """The values of one frame per layout, the newest last."""
     values: dict[int, float] = {}
     declared: dict[int, NDArray[np.int64]] = {}  # by producer: the series of newer layouts
     for layout, one in reversed(found):
         there = np.ones(len(layout.columns), np.bool_) if one.present is None else one.present[0].copy()
         there &= (layout.columns != series.UNDECLARED) & _in_use(layout, declared)
+        if only is not None:
+            there &= np.isin(layout.columns, only)
         own = declared.get(layout.producer, layout.columns[:0])
         declared[layout.producer] = np.union1d(own, layout.columns[layout.columns != series.UNDECLARED])
         for key, value in zip(layout.columns[there], one.values[0][there], strict=True):
@@ -130,7 +194,7 @@ def _values(found: Sequence[tuple[series.Layout, frames.Stretch]]) -> dict[int, 
     return values
 
 
-def _in_use(layout: series.Layout, declared: dict[int, NDArray[np.int64]]) -> NDArray[np.bool_]:
+def _in_use(layout: series.Outline, declared: dict[int, NDArray[np.int64]]) -> NDArray[np.bool_]:
     """Which columns of a layout still count beside those `declared` by newer ones. A layout of which a newer one has
     any series was replaced: by another process as a whole, by its own one as far as the series went on."""
     for producer, newer in declared.items():

@@ -49,6 +49,14 @@ class Layout(NamedTuple):
         return not (self.columns == UNDECLARED).any()
 
 
+class Outline(NamedTuple):
+    """What questions need of a layout: its row id, its producer, and which series its columns are."""
+
+    id: int
+    producer: int
+    columns: NDArray[np.int64]
+
+
 def enter(connection: sqlite3.Connection, run: str, declared: Sequence[wire.Series]) -> list[Row]:
     """The rows of these series, in their order; made, or moved to their new place in forward order."""
     connection.executemany(
@@ -78,6 +86,15 @@ def list_all(connection: sqlite3.Connection, run: str) -> list[Row]:
     return [Row(*row) for row in rows]
 
 
+def list_counters(connection: sqlite3.Connection, run: str) -> list[int]:
+    """The series (ids) that count channels of running statistics which are non-finite or negative."""
+    rows = connection.execute(
+        "SELECT id FROM series WHERE run = ? AND kind = ? AND stat IN (?, ?)",
+        (run, wire.NORM, wire.NONFINITE_CHANNELS, wire.NEGATIVE_CHANNELS),
+    )
+    return [row[0] for row in rows]
+
+
 def count(connection: sqlite3.Connection, run: str) -> int:
     """How many series a run has."""
     total: int = connection.execute("SELECT count(*) FROM series WHERE run = ?", (run,)).fetchone()[0]
@@ -95,11 +112,30 @@ def layouts(connection: sqlite3.Connection, producers: Iterable[int]) -> list[La
     return [_layout(row) for row in rows]
 
 
+def outlines(connection: sqlite3.Connection, producers: Iterable[int]) -> list[Outline]:
+    """Every layout of these producers (row ids), oldest first, without what the wire said of each column."""
+    wanted = list(producers)
+    marks = ",".join("?" * len(wanted))
+    rows = connection.execute(
+        f"SELECT id, producer, columns FROM layouts WHERE producer IN ({marks}) ORDER BY id",  # noqa: S608
+        wanted,
+    )
+    return [Outline(row[0], row[1], np.frombuffer(row[2], "<i8").astype(np.int64)) for row in rows]
+
+
 def layout(connection: sqlite3.Connection, producer: int, number: int) -> Layout | None:
     """A producer's layout by its own number."""
     row = connection.execute(
         "SELECT id, producer, layout, columns, declared FROM layouts WHERE producer = ? AND layout = ?",
         (producer, number),
+    ).fetchone()
+    return _layout(row) if row else None
+
+
+def layout_by_id(connection: sqlite3.Connection, identity: int) -> Layout | None:
+    """The layout of a row id."""
+    row = connection.execute(
+        "SELECT id, producer, layout, columns, declared FROM layouts WHERE id = ?", (identity,)
     ).fetchone()
     return _layout(row) if row else None
 
