@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import trainvitals_server
-from trainvitals_server.api import alerts, commands, data, events, health, moments, page, runs, signin
+from trainvitals_server.api import alerts, commands, data, events, health, keeping, moments, page, runs, signin
 from trainvitals_server.auth.body import BodyLimit
 from trainvitals_server.auth.guard import Guard, refusal
 from trainvitals_server.auth.headers import Headers
@@ -19,13 +19,14 @@ from trainvitals_server.auth.roles import check_routes
 from trainvitals_server.clock import Clock
 from trainvitals_server.errors import RefusedError, StoreBusyError
 from trainvitals_server.ingest import socket as ingest_socket
+from trainvitals_server.life import upkeep
 from trainvitals_server.live import socket as live_socket
 from trainvitals_server.live.announcer import Announcer
 from trainvitals_server.parts import Parts, open_parts
 from trainvitals_server.runs import ticker
 from trainvitals_server.settings import Settings
 
-ROOMS = (runs, data, events, moments, alerts, commands, signin, health, page, ingest_socket, live_socket)
+ROOMS = (runs, data, events, moments, alerts, commands, keeping, signin, health, page, ingest_socket, live_socket)
 REASONS = {
     404: "expected a path of this server, got another one",
     405: "expected a method this path knows, got another one",
@@ -59,6 +60,7 @@ def lifespan(app: FastAPI, settings: Settings, clock: Clock) -> AbstractAsyncCon
         parts = app.state.parts = open_parts(settings, clock)
         tasks = [
             asyncio.create_task(ticker.run(parts)),
+            asyncio.create_task(upkeep.run(parts)),
             asyncio.create_task(Announcer(parts.hub, parts.summaries, clock).run()),
         ]
         try:

@@ -3,6 +3,8 @@
 ServerError: base of every error raised on purpose by this package
 ├── SettingsError (also ValueError): the server cannot be started like this
 ├── StoreBusyError: the database cannot be written now (locked, disk full); the same again later may succeed
+│   └── NewerSchemaError: a newer program made or changed the database; this one leaves it alone
+├── FileRefusedError: a file that was to be imported or opened is not what it should be; nothing was changed
 └── RefusedError: a request that gets an answer of 4xx; `status` and one line
 """
 
@@ -17,6 +19,14 @@ class SettingsError(ServerError, ValueError):
 
 class StoreBusyError(ServerError):
     """The database cannot be opened or written now."""
+
+
+class NewerSchemaError(StoreBusyError):
+    """The database was written by a newer program; the message names both versions."""
+
+
+class FileRefusedError(ServerError):
+    """A file of a run that cannot be taken in; the message is one line."""
 
 
 class RefusedError(ServerError):

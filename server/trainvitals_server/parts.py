@@ -46,6 +46,10 @@ class Parts:
     stories: Stories
     summaries: Summaries
     hub: Hub = field(default_factory=Hub)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    upkeep: asyncio.Event = field(default_factory=asyncio.Event)  # set where something is to be deleted
+    importing: set[str] = field(default_factory=set)
+    overfull: str = ""  # why the database cannot be kept as small as was asked
     connections: Connections = field(default_factory=Connections)
     url: str = ""
 

@@ -50,6 +50,14 @@ class Client:
         """Send a JSON object; the JSON object that comes back."""
         return self._ask("POST", path, json=body or {})
 
+    def put(self, path: str) -> Object:
+        """Put nothing but the path; the JSON object that comes back."""
+        return self._ask("PUT", path)
+
+    def delete(self, path: str, **query: Any) -> Object:
+        """Delete what a path names; the JSON object that comes back."""
+        return self._ask("DELETE", path, params=query)
+
     def _ask(self, method: str, path: str, **rest: Any) -> Object:
         try:
             answer = self._http.request(method, path, **rest)

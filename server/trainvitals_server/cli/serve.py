@@ -12,6 +12,7 @@ from trainvitals_server import service
 from trainvitals_server.cli.failure import Failure
 from trainvitals_server.cli.text import safe, show_json
 from trainvitals_server.errors import SettingsError
+from trainvitals_server.life import retention
 from trainvitals_server.settings import Settings
 
 
@@ -25,6 +26,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--public-host", action="append", default=[], metavar="NAME", help="a name browsers may use")
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
+    parser.add_argument(
+        "--retain",
+        action="append",
+        default=[],
+        metavar="AGE,SIZE",
+        help="delete ended runs after an age (30d) or, those that ended first, to keep the database below a size"
+        " (20GB); 30d,20GB does both. Live and pinned runs are kept; a lost run counts as ended after a day",
+    )
     parser.add_argument("--json", action="store_true", help="print the address as JSON")
 
 
@@ -58,4 +67,5 @@ def settings(options: argparse.Namespace) -> Settings:
         tls_cert=options.tls_cert,
         tls_key=options.tls_key,
         public_hosts=tuple(options.public_host),
+        retain=retention.parse(options.retain),
     )

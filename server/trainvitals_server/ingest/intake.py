@@ -28,6 +28,7 @@ def enter(tx: Transaction, hello: wire.Hello) -> runs.Producer:
     """The producer that says hello, with its watermark. Records that its trainer no longer holds and that never came
     are a gap."""
     transitions.check_time(hello.identity.started)
+    runs.check_open(tx.connection, hello.identity.run)
     producer, new = runs.enter(tx.connection, hello.identity, tx.now)
     if runs.newest_producer(tx.connection, producer.run, producer.rank) == producer:
         _lead(tx, producer, new=new)

@@ -66,6 +66,10 @@ class Pulse:
                 if frame.rank == 0 and (not beat.marks or beat.marks[-1][0] != frame.step):
                     beat.marks.append((frame.step, frame.time))
 
+    def forget(self, run: str) -> None:
+        """A run is gone."""
+        self._beats.pop(run, None)
+
     def connected(self, run: str) -> bool:
         """Whether any producer of a run has a connection."""
         beat = self._beats.get(run)

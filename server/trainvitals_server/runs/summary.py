@@ -43,6 +43,12 @@ class Summaries:
         with self._lock:
             self._versions[run] += 1
 
+    def forget(self, run: str) -> None:
+        """This run is gone; one of the same id may come."""
+        with self._lock:
+            self._versions[run] += 1
+            self._kept.pop(run, None)
+
     def of(self, run: str) -> Object | None:
         """A run's summary; None where there is no such run."""
         with self._lock:
@@ -79,6 +85,8 @@ class Summaries:
             "ended": iso(row["ended"]),
             "reason": row["reason"],
             "altered": bool(row["altered"]),
+            "pinned": bool(row["pinned"]),
+            "outcome": row["outcome"],
             "allow": unpack(row["allow"]),
             "auto_sanitize": row["auto_sanitize"],
             **self._progress(connection, run),

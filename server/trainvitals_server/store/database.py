@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sqlite_utils
 
-from trainvitals_server.errors import StoreBusyError
+from trainvitals_server.errors import NewerSchemaError, StoreBusyError
 from trainvitals_server.store import schema
 
 BUSY_SECONDS = 2.0  # how long a transaction waits for another process's lock before the trainer is told to retry
@@ -31,8 +31,12 @@ class Database:
         self._closed = False
         try:
             create(path)
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+                schema.check_version(sqlite_utils.Database(connection))  # before any setting is changed
             with closing(self.writer()) as connection:
                 schema.migrate(sqlite_utils.Database(connection))
+        except NewerSchemaError as error:
+            raise NewerSchemaError(f"the database {str(path)!r} cannot be opened: {error}") from error
         except (sqlite3.Error, OSError) as error:
             raise StoreBusyError(f"the database {str(path)!r} cannot be opened: {error}") from error
 

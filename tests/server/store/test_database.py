@@ -26,7 +26,7 @@ def test_opening_again_applies_no_migration_twice(tmp_path: Path) -> None:
     """What is there stays."""
     for _ in range(2):
         connection = Database(tmp_path / "a.db").writer()
-    names = [row[0] for row in connection.execute("SELECT name FROM _sqlite_migrations")]
+    names = [row[0] for row in connection.execute("SELECT name FROM _sqlite_migrations ORDER BY id")]
     assert names == [migration.name for migration in schema.MIGRATIONS._migrations]
 
 
