@@ -1,3 +1,4 @@
+# ruff: noqa: S608  # built from the names of this room only; values are always bound
 """What belongs to a run, table by table: what is deleted with it, and what travels with it in a file.
 
 A table that a migration adds must be entered here or in `SHARED`, which a test sees to. Children come before their
@@ -8,22 +9,32 @@ from typing import NamedTuple
 
 RUN = "run = ?1"
 PRODUCER = "producer IN (SELECT id FROM producers WHERE run = ?1)"
-LAYOUT = "layout IN (SELECT layouts.id FROM layouts JOIN producers ON producers.id = producer WHERE run = ?1)"
+LAYOUTS = "SELECT layouts.id FROM layouts JOIN producers ON producers.id = layouts.producer WHERE run = ?1"
+LAYOUT = f"layout IN ({LAYOUTS})"
+BLOCK = f"block IN (SELECT blocks.id FROM blocks WHERE layout IN ({LAYOUTS}))"
 
 
 class Table(NamedTuple):
-    """`owned` selects the rows of run ?1. At most `batch` rows are deleted at a time, as large as they are. Those of a
-    table that does not `travel` mean nothing elsewhere: what rules remember, raw records that were set aside."""
+    """`owned` selects the rows of run ?1. At most `batch` rows are deleted at a time, as large as they are; without it
+    all, since the table has no row ids and they are few. Those of a table that does not `travel` mean nothing
+    elsewhere: what rules remember, raw records that were set aside."""
 
     name: str
     owned: str
-    batch: int
+    batch: int | None
     travels: bool = True
 
 
 TABLES = (
+    Table("chunks", BLOCK, 50),
+    Table("buckets", BLOCK, 50),
+    Table("fresh_buckets", LAYOUT, 10),
+    Table("levels", LAYOUT, None),
+    Table("blocks", LAYOUT, 500),
+    Table("spans", LAYOUT, 50),
+    Table("shelves", LAYOUT, 500),
     Table("frames", LAYOUT, 4),  # rows of up to 256 KiB
-    Table("rule_states", PRODUCER, 1000, travels=False),
+    Table("rule_states", PRODUCER, None, travels=False),
     Table("quarantine", PRODUCER, 50, travels=False),  # up to 64 KiB each
     Table("events", RUN, 500),
     Table("alerts", RUN, 500),

@@ -12,8 +12,6 @@ import sqlite_utils
 
 from trainvitals_server.store.possessions import TABLES
 
-WITHOUT_ROWID = ("rule_states",)  # small enough to go at once
-
 
 def hide(connection: sqlite3.Connection, run: str, now: float, reason: str) -> bool:
     """Make a run invisible and remember it as deleted; False where there is none. What asks something of trainers or
@@ -38,7 +36,7 @@ def hidden(connection: sqlite3.Connection, state: str | None = None) -> list[str
 def sweep(connection: sqlite3.Connection, run: str) -> bool:
     """Remove a few rows of a hidden run, a MiB or so; whether there are more."""
     for table in TABLES:
-        if table.name in WITHOUT_ROWID:
+        if table.batch is None:
             sql, values = f"DELETE FROM {table.name} WHERE {table.owned}", (run,)
         else:
             some = f"SELECT rowid FROM {table.name} WHERE {table.owned} LIMIT {table.batch}"
