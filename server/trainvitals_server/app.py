@@ -11,7 +11,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import trainvitals_server
-from trainvitals_server.api import alerts, commands, data, events, health, keeping, moments, page, runs, signin
+from trainvitals_server.api import (
+    alerts,
+    carrying,
+    commands,
+    data,
+    events,
+    health,
+    keeping,
+    moments,
+    page,
+    runs,
+    signin,
+)
 from trainvitals_server.auth.body import BodyLimit
 from trainvitals_server.auth.guard import Guard, refusal
 from trainvitals_server.auth.headers import Headers
@@ -26,7 +38,21 @@ from trainvitals_server.parts import Parts, open_parts
 from trainvitals_server.runs import ticker
 from trainvitals_server.settings import Settings
 
-ROOMS = (runs, data, events, moments, alerts, commands, keeping, signin, health, page, ingest_socket, live_socket)
+ROOMS = (
+    runs,
+    data,
+    events,
+    moments,
+    alerts,
+    commands,
+    keeping,
+    carrying,
+    signin,
+    health,
+    page,
+    ingest_socket,
+    live_socket,
+)
 REASONS = {
     404: "expected a path of this server, got another one",
     405: "expected a method this path knows, got another one",

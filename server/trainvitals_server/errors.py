@@ -5,6 +5,7 @@ ServerError: base of every error raised on purpose by this package
 ├── StoreBusyError: the database cannot be written now (locked, disk full); the same again later may succeed
 │   └── NewerSchemaError: a newer program made or changed the database; this one leaves it alone
 ├── FileRefusedError: a file that was to be imported or opened is not what it should be; nothing was changed
+│   └── RunExistsError: it holds a run that is there already
 └── RefusedError: a request that gets an answer of 4xx; `status` and one line
 """
 
@@ -27,6 +28,10 @@ class NewerSchemaError(StoreBusyError):
 
 class FileRefusedError(ServerError):
     """A file of a run that cannot be taken in; the message is one line."""
+
+
+class RunExistsError(FileRefusedError):
+    """A run of this id is there already."""
 
 
 class RefusedError(ServerError):

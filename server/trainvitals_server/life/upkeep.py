@@ -5,7 +5,7 @@ import asyncio
 import logging
 
 from trainvitals_server.errors import RefusedError, StoreBusyError
-from trainvitals_server.life import deleting
+from trainvitals_server.life import carrying, deleting
 from trainvitals_server.life.retention import LOST_SECONDS
 from trainvitals_server.parts import Parts
 from trainvitals_server.store import runs, space
@@ -18,6 +18,7 @@ log = logging.getLogger("trainvitals.server")
 
 async def run(parts: Parts) -> None:
     """The task; it looks every minute, and whenever `parts.upkeep` is set."""
+    carrying.clean(parts.settings.directory)
     while True:
         parts.upkeep.clear()
         try:

@@ -70,13 +70,27 @@ class Database:
     def _take(self) -> sqlite3.Connection:
         with suppress(queue.Empty):
             return self._idle.get_nowait()
-        address = f"{self.path.absolute().as_uri()}?mode=ro"
-        connection = sqlite3.connect(
-            address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
-        )
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA query_only = ON")
-        return connection
+        return open_reading(self.path)
+
+
+def open_reading(path: Path) -> sqlite3.Connection:
+    """A connection that reads the database at `path` and cannot change it. Raises `ReadError` where there is none."""
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def make_current(path: Path) -> None:
+    """See to it that a database that is there has today's schema; one that has is only read. Raises
+    `StoreBusyError`."""
+    with closing(open_reading(path)) as connection:
+        db = sqlite_utils.Database(connection)
+        schema.check_version(db)
+        if set(schema.applied(db)) == set(schema.known()):
+            return
+    Database(path).close()
 
 
 def create(path: Path) -> None:

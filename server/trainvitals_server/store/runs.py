@@ -82,6 +82,12 @@ def list_ids(connection: sqlite3.Connection) -> list[str]:
     return [row[0] for row in rows]
 
 
+def names(connection: sqlite3.Connection) -> list[dict[str, str]]:
+    """The `id` and `name` of every run, newest first."""
+    rows = connection.execute(f"SELECT id, name FROM runs {VISIBLE} ORDER BY created DESC, rowid DESC")  # noqa: S608
+    return [dict(row) for row in rows]
+
+
 def update(connection: sqlite3.Connection, run: str, **columns: object) -> None:
     """Set columns of one run."""
     sqlite_utils.Database(connection).table("runs").update(run, columns)

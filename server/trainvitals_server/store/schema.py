@@ -7,6 +7,8 @@ History
 - `first`: runs, producers, series, layouts, frames, events, rule states, alerts, commands, audit, quarantine, sessions.
 """
 
+from collections.abc import Iterable
+
 from sqlite_utils import Database, Migrations
 
 from trainvitals_server.errors import NewerSchemaError
@@ -364,6 +366,15 @@ def check_version(db: Database) -> None:
         raise NewerSchemaError(
             f"its schema is {strange[-1]!r}, of a newer trainvitals than this one, which knows up to {known()[-1]!r}"
         )
+
+
+def build(db: Database, names: Iterable[str]) -> None:
+    """The tables of a version, in an empty database: the migrations of these names, in their order."""
+    wanted = set(names)
+    for one in MIGRATIONS._migrations:
+        if one.name in wanted:
+            one.fn(db)
+    MIGRATIONS.ensure_migrations_table(db)
 
 
 def migrate(db: Database) -> None:

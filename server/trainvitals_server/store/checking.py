@@ -1,0 +1,84 @@
+"""Looking a database over: SQLite's own check of its pages, then every run, read as it would be for its page."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import sqlite_utils
+
+from trainvitals_server.store import alerts, events, points, runs, schema, series
+from trainvitals_server.store.database import open_reading
+from trainvitals_server.store.packing import unpack
+
+MOST = 100  # problems of one kind that are told
+UNREADABLE = (sqlite3.Error, ValueError, TypeError, IndexError, msgspec.MsgspecError)
+
+Progress = Callable[[int, int], None]
+
+
+class Found(NamedTuple):
+    """How many runs there are, and what is wrong, a line each."""
+
+    runs: int
+    problems: list[str]
+
+
+def check(path: Path, progress: Progress) -> Found:
+    """Look at the database at `path`. Raises `ReadError` where nothing at all can be read, `NewerSchemaError`."""
+    with closing(open_reading(path)) as connection:
+        schema.check_version(sqlite_utils.Database(connection))
+        names = [row["id"] for row in runs.names(connection)]
+        problems = list(_pages(connection))
+        for done, run in enumerate(names):
+            progress(done, len(names))
+            problems += _run(connection, run)
+    return Found(len(names), problems)
+
+
+def _pages(connection: sqlite3.Connection) -> Iterator[str]:
+    try:
+        for row in connection.execute(f"PRAGMA integrity_check({MOST})"):
+            if row[0] != "ok":
+                yield f"database: {row[0]}"
+        for row in connection.execute("PRAGMA foreign_key_check").fetchmany(MOST):
+            yield f"database: row {row[1]} of {row[0]} refers to a row of {row[2]} that is not there"
+    except sqlite3.Error as error:
+        yield f"database: {error}"
+
+
+def _run(connection: sqlite3.Connection, run: str) -> Iterator[str]:
+    """What of a run cannot be read."""
+    for what, read in (("its description", _describe), ("its events", _events), ("its alerts", alerts.find)):
+        try:
+            read(connection, run)
+        except UNREADABLE as error:
+            yield f"run {run}: {what} cannot be read: {error}"
+    try:
+        columns = {row.id: row for row in series.list_all(connection, run)}
+        blocks = points.list_blocks(connection, run)
+    except UNREADABLE as error:
+        yield f"run {run}: its series cannot be listed: {error}"
+        return
+    told: set[int] = set()
+    for block in blocks:
+        for one, error in points.unreadable(connection, block):
+            if one not in told:
+                told.add(one)
+                name = " ".join(filter(None, columns[one][1:4])) if one in columns else f"series {one}"
+                yield f"run {run}: {name} cannot be read from step {block.first_step} on: {error}"
+
+
+def _describe(connection: sqlite3.Connection, run: str) -> None:
+    row = runs.get(connection, run)
+    if row is not None:
+        unpack(row["config"])
+        unpack(row["versions"])
+
+
+def _events(connection: sqlite3.Connection, run: str) -> None:
+    after = 0
+    while rows := events.find(connection, run, after=after):
+        after = rows[-1].id
