@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import trainvitals_server
+from trainvitals_server import compactor
 from trainvitals_server.api import (
     alerts,
     carrying,
@@ -87,6 +88,7 @@ def lifespan(app: FastAPI, settings: Settings, clock: Clock) -> AbstractAsyncCon
         tasks = [
             asyncio.create_task(ticker.run(parts)),
             asyncio.create_task(upkeep.run(parts)),
+            asyncio.create_task(compactor.run(parts)),
             asyncio.create_task(Announcer(parts.hub, parts.summaries, clock).run()),
         ]
         try:

@@ -1,4 +1,4 @@
-"""Carrying runs: one run as a file, streamed to the client, and a file taken in. No name of a file is ever asked for."""
+"""Carrying runs: one as a file, streamed to the client, and a file taken in. No name of a file is ever asked for."""
 
 from collections.abc import AsyncIterator
 

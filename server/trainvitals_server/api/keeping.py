@@ -10,7 +10,7 @@ from trainvitals_server.clock import iso
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.life import deleting
 from trainvitals_server.parts import Parts
-from trainvitals_server.store import journal, removal, runs, space
+from trainvitals_server.store import deletion, journal, runs, space
 
 TOLD = 100  # deleted runs that are named
 
@@ -42,8 +42,8 @@ def show_storage(parts: TheParts) -> Json:
     """The room the database takes, what retention was asked for, and the runs deleted last."""
     with parts.database.reading() as connection:
         taken = space.measure(connection, parts.database.path)
-        deleted = removal.list_deleted(connection, TOLD)
-        waiting = len(removal.hidden(connection, "deleting"))
+        deleted = deletion.list_deleted(connection, TOLD)
+        waiting = len(deletion.hidden(connection, "deleting"))
     return Json(
         {
             "bytes": taken._asdict(),

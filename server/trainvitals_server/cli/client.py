@@ -142,6 +142,7 @@ def running(options: argparse.Namespace, role: home.Role) -> Client | None:
 
 
 def remote(options: argparse.Namespace) -> Client | None:
+    """A client for a server that was named and is not the one of this user's directory."""
     url = options.server or os.environ.get("TRAINVITALS_SERVER")
     token = options.token or os.environ.get("TRAINVITALS_TOKEN")
     if not url:

@@ -33,10 +33,7 @@ def run(options: argparse.Namespace) -> int:
         raise Failure(f"expected the name of a file that is not there yet, got {str(options.file)!r}")
     remote = None if options.db else client.remote(options)
     with Bar("exporting") as bar:
-        if remote is not None:
-            name = _download(remote, options, bar)
-        else:
-            name = _copy(options, bar)
+        name = _copy(options, bar) if remote is None else _download(remote, options, bar)
     size = options.file.stat().st_size
     if options.json:
         show_json({"run": name, "file": str(options.file), "bytes": size})

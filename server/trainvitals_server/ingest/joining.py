@@ -23,7 +23,7 @@ from trainvitals_server.ingest.books import Books
 from trainvitals_server.ingest.judging import judge_block
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.rules import Block
-from trainvitals_server.store import frames, runs, series
+from trainvitals_server.store import frames, points, runs, series
 
 OWN = 1 << 31  # numbers of the server's layouts: those of the trainer's begin at 0 and end here
 
@@ -173,7 +173,7 @@ def _read(tx: Transaction, source: Source, skips: int | None, low: int, high: in
     """One rank's squares of steps `low` to `high`."""
     width = len(source.layout.columns)
     nothing = frames.Stretch(*NOTHING, np.zeros((0, width), np.float32), None)
-    stretches = [nothing, *frames.read(tx.connection, source.layout.id, width, low, high)]
+    stretches = [nothing, *points.read(tx.connection, source.layout.id, width, low, high)]
     pieces = [_part(stretch, source, skips) for stretch in stretches]
     return Part(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
 

@@ -1,4 +1,4 @@
-"""Room for files on their way in or out of a running server: one at a time, in a folder of its own that goes with it."""
+"""Room for files on their way into or out of a running server: one at a time, in a folder that goes with it."""
 
 import asyncio
 import shutil

@@ -9,7 +9,7 @@ from trainvitals_server.errors import RefusedError
 from trainvitals_server.ingest.session import POLICY, Close
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.parts import Parts
-from trainvitals_server.store import journal, removal, runs, space
+from trainvitals_server.store import deletion, journal, runs, space
 
 JOB_SECONDS = 0.015  # of the writer's time in one transaction
 REST_SECONDS = 0.01  # between two, which are the trainers'
@@ -17,7 +17,7 @@ PAGES = 16  # given back between two looks at the clock
 
 
 async def delete(parts: Parts, run: str, *, role: str, origin: str, reason: str, force: bool = False) -> None:
-    """Hide a run and leave its removal to the upkeep. Raises `RefusedError` where there is none, or where it is under
+    """Hide a run and leave its deletion to the upkeep. Raises `RefusedError` where there is none, or where it is under
     way and `force` is not given."""
     connected = parts.pulse.connected(run)
 
@@ -27,7 +27,7 @@ async def delete(parts: Parts, run: str, *, role: str, origin: str, reason: str,
             raise RefusedError(404, f"expected the id of a run, got {run[:100]!r}")
         if not force and (connected or row["state"] in ("starting", "live", "stalled")):
             raise RefusedError(409, f"expected a run that has ended, got one that is {row['state']}; force deletes it")
-        removal.hide(tx.connection, run, tx.now, reason)
+        deletion.hide(tx.connection, run, tx.now, reason)
         parts.books.forget()
         journal.audit(
             tx.connection, tx.now, role=role, origin=origin, action="delete", run=run, outcome="deleted", detail=reason
@@ -60,7 +60,7 @@ async def remove_hidden(parts: Parts) -> None:
 
 
 def _sweep(tx: Transaction, run: str) -> bool:
-    return removal.sweep(tx.connection, run)
+    return deletion.sweep(tx.connection, run)
 
 
 def _shrink(tx: Transaction) -> bool:
@@ -83,4 +83,4 @@ async def repeat(parts: Parts, work: Callable[[Transaction], bool]) -> None:
 
 def _hidden(parts: Parts) -> list[str]:
     with parts.database.reading() as connection:
-        return removal.hidden(connection)
+        return deletion.hidden(connection)

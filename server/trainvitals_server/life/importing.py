@@ -17,7 +17,7 @@ from trainvitals_server.errors import RunExistsError
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.life.inspection import Inspector
 from trainvitals_server.parts import Parts
-from trainvitals_server.store import journal, removal
+from trainvitals_server.store import deletion, journal
 from trainvitals_server.store.database import Database
 from trainvitals_server.store.entering import Entry
 from trainvitals_server.store.possessions import TABLES
@@ -110,8 +110,8 @@ def import_alone(database: Path, path: Path, now: float, progress: Progress) -> 
 
 def _clear(connection: Connection) -> None:
     """Remove what is hidden: what was entered of a file that was refused, now or by a program that was killed."""
-    for run in removal.hidden(connection):
+    for run in deletion.hidden(connection):
         more = True
         while more:
             with transaction(connection):
-                more = removal.sweep(connection, run)
+                more = deletion.sweep(connection, run)

@@ -2,7 +2,9 @@
 
 A bucket covers `width` steps, a power of two, and starts at a multiple of it. It holds the number of values, the
 minimum, maximum and sum of the finite ones, the first and the last value as they were, and how many were NaN, +Inf and
--Inf. Buckets merge exactly: folding stretches in any cut and order gives the same buckets (sums up to rounding).
+-Inf. Buckets merge exactly: folding stretches in any cut and order gives the same buckets. Sums alone are rounded:
+stored buckets keep the mean as float32, so a sum differs from the true one by at most 2**-21 of the sum of the values'
+sizes, whatever the width.
 """
 
 from dataclasses import dataclass
@@ -10,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainvitals_server.store.frames import Stretch
+from trainvitals_server.store.course import HEAD, NAN, NEGINF, POSINF, TAIL, Course, N, lay, widen
+from trainvitals_server.store.stretch import Stretch
 
 FIELDS = ("n", "min", "max", "first", "last", "sum", "n_nan", "n_posinf", "n_neginf")
 _NEVER = np.iinfo(np.int64).max
@@ -31,36 +34,35 @@ class Buckets:
     base: int
     width: int
     n: NDArray[np.int64]
-    min: NDArray[np.float64]
-    max: NDArray[np.float64]
+    min: NDArray[np.float32]
+    max: NDArray[np.float32]
     sum: NDArray[np.float64]
-    first: NDArray[np.float64]
-    last: NDArray[np.float64]
+    first: NDArray[np.float32]
+    last: NDArray[np.float32]
     first_at: NDArray[np.int64]
     last_at: NDArray[np.int64]
-    n_nan: NDArray[np.int64]
-    n_posinf: NDArray[np.int64]
-    n_neginf: NDArray[np.int64]
+    n_nan: NDArray[np.int32]
+    n_posinf: NDArray[np.int32]
+    n_neginf: NDArray[np.int32]
 
     @classmethod
     def empty(cls, low: int, high: int, width: int, series: int) -> "Buckets":
         """Buckets for steps `low` to `high` of `series` series, with nothing in them."""
         shape = (high // width - low // width + 1, series)
-        nothing, zero = np.full(shape, np.nan), np.zeros(shape, np.int64)
         return cls(
             base=low // width,
             width=width,
-            n=zero.copy(),
-            min=np.full(shape, np.inf),
-            max=np.full(shape, -np.inf),
+            n=np.zeros(shape, np.int64),
+            min=np.full(shape, np.inf, np.float32),
+            max=np.full(shape, -np.inf, np.float32),
             sum=np.zeros(shape),
-            first=nothing.copy(),
-            last=nothing.copy(),
+            first=np.full(shape, np.nan, np.float32),
+            last=np.full(shape, np.nan, np.float32),
             first_at=np.full(shape, _NEVER),
             last_at=np.full(shape, -1),
-            n_nan=zero.copy(),
-            n_posinf=zero.copy(),
-            n_neginf=zero.copy(),
+            n_nan=np.zeros(shape, np.int32),
+            n_posinf=np.zeros(shape, np.int32),
+            n_neginf=np.zeros(shape, np.int32),
         )
 
     def steps(self) -> NDArray[np.int64]:
@@ -69,44 +71,40 @@ class Buckets:
 
     def fold(self, stretch: Stretch, source: NDArray[np.intp], target: NDArray[np.intp]) -> None:
         """Add columns `source` of a stretch to the series `target`. Steps must increase and lie within the range."""
-        if not len(stretch.steps) or not len(source):
+        if len(stretch.steps) and len(source):
+            present = None if stretch.present is None else stretch.present[:, source]
+            some = stretch._replace(values=stretch.values[:, source], present=present)
+            self.merge(lay(some, self.width), target)
+
+    def merge(self, course: Course, target: NDArray[np.intp]) -> None:
+        """Add a course, whose width divides this one, to the series `target`. It must lie within the range."""
+        wide = widen(course, self.width)
+        rows, columns = _slice(wide.at - self.base), _slice(target)
+        both = isinstance(rows, np.ndarray) and isinstance(columns, np.ndarray)
+        where: _Where = np.ix_(rows, columns) if both else (rows, columns)  # type: ignore[arg-type]
+        self._count(where, wide)
+        self.min[where] = np.minimum(self.min[where], wide.min)
+        self.max[where] = np.maximum(self.max[where], wide.max)
+        self.sum[where] += wide.sum
+        self._ends(where, wide)
+
+    def _count(self, where: "_Where", wide: Course) -> None:
+        if wide.odd is None:
+            self.n[where] += wide.frames[:, None]
             return
-        values = stretch.values[:, source].astype(np.float64)
-        there = np.ones(values.shape, np.bool_) if stretch.present is None else stretch.present[:, source]
-        index = stretch.steps // self.width - self.base
-        starts = np.flatnonzero(np.diff(index, prepend=index[0] - 1))
-        where = np.ix_(index[starts], target)
-        self._count(where, starts, values, there)
-        self._extremes(where, starts, values, there)
-        self._ends(where, starts, stretch.steps, values, there)
+        for field, place in ((self.n, N), (self.n_nan, NAN), (self.n_posinf, POSINF), (self.n_neginf, NEGINF)):
+            field[where] += wide.odd[place]
 
-    def _count(self, where: "_Where", starts: "_Rows", values: "_Values", there: "_Mask") -> None:
-        for field, mask in (
-            (self.n, there),
-            (self.n_nan, there & np.isnan(values)),
-            (self.n_posinf, there & (values == np.inf)),
-            (self.n_neginf, there & (values == -np.inf)),
-        ):
-            if mask.any():  # mostly only the first
-                field[where] += np.add.reduceat(mask, starts, axis=0, dtype=np.int64)
-
-    def _extremes(self, where: "_Where", starts: "_Rows", values: "_Values", there: "_Mask") -> None:
-        finite = there & np.isfinite(values)
-        low = np.minimum.reduceat(np.where(finite, values, np.inf), starts, axis=0)
-        high = np.maximum.reduceat(np.where(finite, values, -np.inf), starts, axis=0)
-        self.min[where] = np.minimum(self.min[where], low)
-        self.max[where] = np.maximum(self.max[where], high)
-        self.sum[where] += np.add.reduceat(np.where(finite, values, 0.0), starts, axis=0)
-
-    def _ends(self, where: "_Where", starts: "_Rows", steps: "_Rows", values: "_Values", there: "_Mask") -> None:
-        column = np.arange(values.shape[1])
-        first, last = _edges(starts, there)
-        padded = np.append(steps, _NEVER)
-        first_at, last_at = padded[first], np.where(last < 0, -1, steps[last])
+    def _ends(self, where: "_Where", wide: Course) -> None:
+        """First and last: where two tell the same step, the one that was added before."""
+        first_at, last_at = wide.heads[:, None], wide.tails[:, None]
+        if wide.odd is not None:
+            start, none = (wide.at * wide.width)[:, None], wide.odd[N] == 0
+            first_at = np.where(none, _NEVER, start + wide.odd[HEAD])
+            last_at = np.where(none, -1, start + wide.odd[TAIL])
         earlier, later = first_at < self.first_at[where], last_at > self.last_at[where]
-        head = values[np.minimum(first, len(steps) - 1), column]
-        self.first[where] = np.where(earlier, head, self.first[where])
-        self.last[where] = np.where(later, values[last, column], self.last[where])
+        self.first[where] = np.where(earlier, wide.first, self.first[where])
+        self.last[where] = np.where(later, wide.last, self.last[where])
         self.first_at[where] = np.where(earlier, first_at, self.first_at[where])
         self.last_at[where] = np.where(later, last_at, self.last_at[where])
 
@@ -122,18 +120,11 @@ class Buckets:
         return found
 
 
-def _edges(starts: "_Rows", there: "_Mask") -> tuple["_Rows", "_Rows"]:
-    """The first and last row of each group that holds a value, by column: one behind the end and -1 where none does."""
-    height = len(there)
-    if there.all():
-        ends = np.append(starts[1:], height) - 1
-        return starts[:, None], ends[:, None]
-    rows = np.arange(height)[:, None]
-    first = np.minimum.reduceat(np.where(there, rows, height), starts, axis=0)
-    return first, np.maximum.reduceat(np.where(there, rows, -1), starts, axis=0)
+def _slice(places: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """The same places as a slice where they follow one another: no copies then."""
+    if len(places) and places[-1] - places[0] == len(places) - 1 and (np.diff(places) == 1).all():
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return places
 
 
-_Where = tuple[NDArray[np.intp], ...]
-_Rows = NDArray[np.int64]
-_Values = NDArray[np.float64]
-_Mask = NDArray[np.bool_]
+_Where = tuple[slice | NDArray[np.int64], ...]

@@ -6,16 +6,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import sqlite_utils
 
-from trainvitals_server.store import alerts, events, points, runs, schema, series
+from trainvitals_server.store import alerts, events, pieces, runs, schema, series
 from trainvitals_server.store.database import open_reading
 from trainvitals_server.store.packing import unpack
 
 MOST = 100  # problems of one kind that are told
-UNREADABLE = (sqlite3.Error, ValueError, TypeError, IndexError, msgspec.MsgspecError)
-
 Progress = Callable[[int, int], None]
 
 
@@ -54,21 +51,21 @@ def _run(connection: sqlite3.Connection, run: str) -> Iterator[str]:
     for what, read in (("its description", _describe), ("its events", _events), ("its alerts", alerts.find)):
         try:
             read(connection, run)
-        except UNREADABLE as error:
+        except pieces.UNREADABLE as error:
             yield f"run {run}: {what} cannot be read: {error}"
     try:
         columns = {row.id: row for row in series.list_all(connection, run)}
-        blocks = points.list_blocks(connection, run)
-    except UNREADABLE as error:
+        parts = pieces.list_pieces(connection, run)
+    except pieces.UNREADABLE as error:
         yield f"run {run}: its series cannot be listed: {error}"
         return
     told: set[int] = set()
-    for block in blocks:
-        for one, error in points.unreadable(connection, block):
+    for part in parts:
+        for one, reason in pieces.unreadable(connection, part):
             if one not in told:
                 told.add(one)
                 name = " ".join(filter(None, columns[one][1:4])) if one in columns else f"series {one}"
-                yield f"run {run}: {name} cannot be read from step {block.first_step} on: {error}"
+                yield f"run {run}: {name} cannot be read in steps {part.low} to {part.high}: {reason}"
 
 
 def _describe(connection: sqlite3.Connection, run: str) -> None:

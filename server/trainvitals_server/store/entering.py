@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trainvitals_server.errors import FileRefusedError, RunExistsError
-from trainvitals_server.store import removal
+from trainvitals_server.store import deletion
 
 Row = dict[str, Any]
 UNDECLARED = -1
@@ -71,7 +71,7 @@ class Entry:
             " AND layout NOT IN (SELECT layout FROM shelves) GROUP BY layout",
             (self.run,),
         )
-        removal.forget_deleted(connection, self.run)
+        deletion.forget_deleted(connection, self.run)
 
     def _here(self, parent: str, there: int, table: str) -> int:
         try:

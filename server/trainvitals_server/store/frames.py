@@ -1,143 +1,161 @@
-"""Frames, packed: one row holds consecutive frames of one layout. Prepared statements throughout."""
+"""Hot frames, packed: one row holds consecutive frames of one layout, as they came. Prepared statements throughout.
+
+Rows up to a layout's watermark `packed` are in spans already; here they are leftovers, and nobody reads them.
+"""
 
 import sqlite3
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainvitals_server.store import fresh, shelves
+from trainvitals_server.store.stretch import Stretch as Stretch  # noqa: PLC0414  # callers name it here
+from trainvitals_server.store.stretch import join
+
 MAX_ROW_BYTES = 256 << 10  # so that reading one step never reads more than this
 READ_BYTES = 8 << 20  # how much is joined into one array before it is handed on
-BACK_ROWS, BACK_BYTES = 256, 4 << 20  # how far back a value that is absent now is looked for
+TAIL_ROWS = 512  # with more frames than this in no bucket, ingest leaves them to the background
 
-
-class Stretch(NamedTuple):
-    """Consecutive frames of one layout: int64[n], float64[n], float32[n, m], bool[n, m] or None where all is there."""
-
-    steps: NDArray[np.int64]
-    times: NDArray[np.float64]
-    values: NDArray[np.float32]
-    present: NDArray[np.bool_] | None
+SELECT = (
+    'SELECT n, steps, times, "values", present FROM frames WHERE layout = ?1 AND first_step > ?2'
+    " AND first_step <= ?4 AND first_step >= coalesce("
+    "(SELECT max(first_step) FROM frames WHERE layout = ?1 AND first_step <= ?3), ?3) ORDER BY first_step"
+)
 
 
 def add(connection: sqlite3.Connection, layout: int, stretch: Stretch) -> None:
-    """Store a stretch, cut into rows of at most `MAX_ROW_BYTES`."""
+    """Store a stretch, cut into rows of at most `MAX_ROW_BYTES`, with the buckets that it completes."""
+    shelf = shelves.get(connection, layout) or shelves.make(connection, layout, int(stretch.steps[0]))
+    if not shelf.behind:
+        _fill(connection, shelf, stretch)
     n, m = stretch.values.shape
     height = max(1, MAX_ROW_BYTES // max(4 * m, 1))
     for start in range(0, n, height):
         connection.execute(
             'INSERT INTO frames (layout, first_step, last_step, n, steps, times, "values", present)'
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (layout, *_row(stretch, slice(start, start + height))),
+            (layout, *_row(stretch.part(slice(start, start + height)))),
         )
 
 
-def _row(stretch: Stretch, part: slice) -> tuple[int, int, int, bytes, bytes, bytes, bytes | None]:
-    steps = stretch.steps[part]
-    present = None if stretch.present is None else stretch.present[part]
+def _fill(connection: sqlite3.Connection, shelf: shelves.Shelf, stretch: Stretch) -> None:
+    """Make the buckets that a new stretch completes, of it and of what is in no bucket yet. That is read back from its
+    rows, so that nothing is lost where the server is killed; where it is much, the background shall do it."""
+    settled = shelf if shelf.width else _settle(connection, shelf, stretch.steps)
+    if settled is None or not fresh.completes(settled, int(stretch.steps[-1])):
+        return
+    width, first = stretch.values.shape[1], int(stretch.steps[0])
+    before = list(read(connection, settled, width, settled.bucketed, first - 1, rows=TAIL_ROWS))
+    if sum(len(one.steps) for one in before) >= TAIL_ROWS or len(before) > 1:
+        shelves.note_behind(connection, settled.layout, behind=True)
+        return
+    fresh.add(connection, settled, join([*before, stretch]))
+
+
+def _settle(connection: sqlite3.Connection, shelf: shelves.Shelf, steps: NDArray[np.int64]) -> shelves.Shelf | None:
+    """The shelf with its width, chosen once there are enough frames to tell their stride."""
+    known = np.concatenate([first_steps(connection, shelf.layout, shelves.BASE + 1), steps])[: shelves.BASE + 1]
+    return shelves.settle(connection, shelf, known) if len(known) > shelves.BASE else None
+
+
+def first_steps(connection: sqlite3.Connection, layout: int, most: int) -> NDArray[np.int64]:
+    """The steps of a layout's first frames while they are hot."""
+    rows = connection.execute(
+        "SELECT steps FROM frames WHERE layout = ? ORDER BY first_step LIMIT ?", (layout, most)
+    ).fetchall()
+    return np.concatenate([np.zeros(0, np.int64), *(np.frombuffer(row[0], "<i8") for row in rows)])[:most]
+
+
+def _row(part: Stretch) -> tuple[int, int, int, bytes, bytes, bytes, bytes | None]:
+    present = part.present
     bits = None if present is None or present.all() else np.packbits(present, axis=1, bitorder="little").tobytes()
     return (
-        int(steps[0]),
-        int(steps[-1]),
-        len(steps),
-        steps.astype("<i8").tobytes(),
-        stretch.times[part].astype("<f8").tobytes(),
-        stretch.values[part].astype("<f4").tobytes(),
+        int(part.steps[0]),
+        int(part.steps[-1]),
+        len(part.steps),
+        part.steps.astype("<i8").tobytes(),
+        part.times.astype("<f8").tobytes(),
+        part.values.astype("<f4").tobytes(),
         bits,
     )
 
 
-def read(connection: sqlite3.Connection, layout: int, width: int, low: int, high: int) -> Iterator[Stretch]:
-    """The frames of a layout of `width` columns from step `low` to `high`, both included, in order, a few MiB at a
-    time."""
-    rows = connection.execute(
-        'SELECT n, steps, times, "values", present FROM frames WHERE layout = ? AND last_step >= ? AND first_step <= ?'
-        " ORDER BY first_step",
-        (layout, low, high),
-    )
-    some: list[sqlite3.Row] = []
+def read(
+    connection: sqlite3.Connection,
+    shelf: shelves.Shelf,
+    width: int,
+    low: int,
+    high: int,
+    columns: NDArray[np.intp] | None = None,
+    *,
+    rows: int = -1,
+) -> Iterator[Stretch]:
+    """The hot frames of a layout of `width` columns from step `low` to `high`, both included, in order, a few MiB at a
+    time; of all columns or of some, of at most so many `rows` of the table."""
+    found = connection.execute(f"{SELECT} LIMIT ?5", (shelf.layout, shelf.packed, low, high, rows))
+    some: list[Stretch] = []
     size = 0
-    for row in rows:
-        some.append(row)
-        size += len(row[3])
+    for row in found:
+        stretch = unpack(row, width, columns).within(low, high)
+        if len(stretch.steps):
+            some.append(stretch)
+            size += stretch.values.nbytes
         if size >= READ_BYTES:
-            yield _within(_join(some, width), low, high)
+            yield join(some)
             some, size = [], 0
     if some:
-        yield _within(_join(some, width), low, high)
+        yield join(some)
 
 
-def known(connection: sqlite3.Connection, layout: int, width: int, step: int) -> Stretch | None:
-    """The nearest frame at or before `step`; what is absent in it is as it was last told, within bounds."""
-    rows = connection.execute(
-        'SELECT n, steps, times, "values", present FROM frames WHERE layout = ? AND first_step <= ?'
-        " ORDER BY first_step DESC LIMIT ?",
-        (layout, step, BACK_ROWS),
+def rows(connection: sqlite3.Connection, shelf: shelves.Shelf) -> Iterator[sqlite3.Row]:
+    """The hot rows, for `unpack`, all of whose frames are in buckets, in order."""
+    yield from connection.execute(
+        'SELECT n, steps, times, "values", present FROM frames WHERE layout = ? AND first_step > ? AND last_step < ?'
+        " ORDER BY first_step",
+        (shelf.layout, shelf.packed, shelf.bucketed),
     )
-    found: Stretch | None = None
+
+
+def has_leftovers(connection: sqlite3.Connection, shelf: shelves.Shelf) -> bool:
+    """Whether there are rows that are in spans already."""
+    sql = "SELECT 1 FROM frames WHERE layout = ? AND first_step <= ? LIMIT 1"
+    return connection.execute(sql, (shelf.layout, shelf.packed)).fetchone() is not None
+
+
+def drop_leftovers(connection: sqlite3.Connection, shelf: shelves.Shelf, most: int) -> None:
+    """Delete about `most` bytes of such rows."""
     size = 0
-    for row in rows:
-        stretch = _within(_join([row], width), 0, step)
-        found = _take(stretch, slice(-1, None)) if found is None else found
-        size += len(row[3])
-        if found.present is None or size > BACK_BYTES:
+    found = connection.execute(
+        'SELECT id, length("values") FROM frames WHERE layout = ? AND first_step <= ? ORDER BY first_step LIMIT 1024',
+        (shelf.layout, shelf.packed),
+    )
+    for row in found.fetchall():
+        connection.execute("DELETE FROM frames WHERE id = ?", (row[0],))
+        size += row[1]
+        if size >= most:
             break
-        found = _filled(found, found.present[0], stretch)
-    return found
-
-
-def _filled(one: Stretch, there: NDArray[np.bool_], earlier: Stretch) -> Stretch:
-    """One frame, of which only some is there, with the last values that earlier frames have of the rest."""
-    missing = np.flatnonzero(~there)
-    present = np.ones((len(earlier.steps), 1), np.bool_) if earlier.present is None else earlier.present[:, missing]
-    some = np.broadcast_to(present.any(axis=0), missing.shape)
-    row = np.broadcast_to(len(present) - 1 - present[::-1].argmax(axis=0), missing.shape)
-    values, there = one.values.copy(), there.copy()
-    values[0, missing[some]] = earlier.values[row[some], missing[some]]
-    there[missing[some]] = True
-    return Stretch(one.steps, one.times, values, None if there.all() else there[None])
 
 
 def last_step(connection: sqlite3.Connection, layout: int) -> int | None:
-    """The newest step of a layout."""
+    """The newest step of a layout, hot or not."""
     row = connection.execute(
         "SELECT last_step FROM frames WHERE layout = ? ORDER BY first_step DESC LIMIT 1", (layout,)
     ).fetchone()
-    return row[0] if row else None
+    if row:
+        return int(row[0])
+    shelf = shelves.get(connection, layout)
+    return shelf.packed if shelf is not None and shelf.packed >= 0 else None
 
 
-def next_step(connection: sqlite3.Connection, producer: int, step: int) -> int | None:
-    """The first step after `step` at which a row of this producer begins."""
-    value: int | None = connection.execute(
-        "SELECT min((SELECT first_step FROM frames WHERE layout = layouts.id AND first_step > ?"
-        " ORDER BY first_step LIMIT 1)) FROM layouts WHERE producer = ?",
-        (step, producer),
-    ).fetchone()[0]
-    return value
-
-
-def _join(rows: list[sqlite3.Row], width: int) -> Stretch:
-    steps = np.frombuffer(b"".join(row[1] for row in rows), "<i8")
-    times = np.frombuffer(b"".join(row[2] for row in rows), "<f8")
-    values = np.frombuffer(b"".join(row[3] for row in rows), "<f4").reshape(len(steps), width)
-    if all(row[4] is None for row in rows):
-        return Stretch(steps, times, values, None)
-    return Stretch(steps, times, values, np.concatenate([_present(row, width) for row in rows]))
-
-
-def _present(row: sqlite3.Row, width: int) -> NDArray[np.bool_]:
-    if row[4] is None:
-        return np.ones((row[0], width), dtype=np.bool_)
-    bits = np.frombuffer(row[4], np.uint8).reshape(row[0], -1)
-    return np.unpackbits(bits, axis=1, count=width, bitorder="little").astype(np.bool_)
-
-
-def _within(stretch: Stretch, low: int, high: int) -> Stretch:
-    first, last = np.searchsorted(stretch.steps, [low, high + 1])
-    return _take(stretch, slice(int(first), int(last)))
-
-
-def _take(stretch: Stretch, part: slice) -> Stretch:
-    present = None if stretch.present is None else stretch.present[part]
-    return Stretch(stretch.steps[part], stretch.times[part], stretch.values[part], present)
+def unpack(row: sqlite3.Row, width: int, columns: NDArray[np.intp] | None = None) -> Stretch:
+    """A row's `n, steps, times, values, present` as arrays."""
+    n: int = row[0]
+    values = np.frombuffer(row[3], "<f4").reshape(n, width)
+    present = None
+    if row[4] is not None:
+        bits = np.frombuffer(row[4], np.uint8).reshape(n, -1)
+        present = np.unpackbits(bits, axis=1, count=width, bitorder="little").astype(np.bool_)
+    if columns is not None:
+        values, present = values[:, columns], None if present is None else present[:, columns]
+    return Stretch(np.frombuffer(row[1], "<i8"), np.frombuffer(row[2], "<f8"), values, present)

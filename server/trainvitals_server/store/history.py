@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals import wire
-from trainvitals_server.store import events, frames, runs, series
+from trainvitals_server.store import events, points, runs, series
 from trainvitals_server.store.buckets import Buckets, choose_width
+from trainvitals_server.store.pyramid import Pyramid
+from trainvitals_server.store.stretch import Stretch
 
-MAX_CELLS = 1_000_000  # buckets x series of one answer; a wider question gets wider buckets
+MAX_CELLS = 500_000  # buckets x series of one answer; a wider question gets wider buckets
 
 
 class Gap(NamedTuple):
@@ -76,8 +78,9 @@ def _fold(
     if not len(source):
         return
     target = np.array([place[int(one)] for one in layout.columns[source]], np.intp)
-    for stretch in frames.read(connection, layout.id, len(layout.columns), part.low, part.high):
-        buckets.fold(stretch, source, target)
+    order = np.argsort(target)
+    for course in Pyramid(connection, layout, source[order]).cover(part.low, part.high, buckets.width):
+        buckets.merge(course, target[order])
 
 
 def _gaps(connection: sqlite3.Connection, parts: Sequence[runs.Segment], low: int, high: int) -> list[Gap]:
@@ -89,7 +92,7 @@ def _gaps(connection: sqlite3.Connection, parts: Sequence[runs.Segment], low: in
         ceiling = min((one.low - 1 for one in parts[place + 1 :]), default=None)
         for step, gap in events.gaps(connection, part.producer):
             first = step if gap.first_step is None else gap.first_step
-            after = frames.next_step(connection, part.producer, first)
+            after = points.next_step(connection, part.producer, first)
             last = gap.last_step if gap.last_step is not None else first if after is None else after
             first = first if floor is None else max(first, floor)
             last = last if ceiling is None else min(last, ceiling)
@@ -101,12 +104,12 @@ def _gaps(connection: sqlite3.Connection, parts: Sequence[runs.Segment], low: in
 def read_moment(connection: sqlite3.Connection, question: Question) -> Moment:
     """The newest value of every series at or before step `question.high` (None: the newest there is). Series that only
     layouts out of use have are gone."""
-    found: list[tuple[series.Layout, frames.Stretch]] = []
+    found: list[tuple[series.Layout, Stretch]] = []
     for part in runs.segments(connection, question.run, question.rank, question.producer):
         high = part.high if question.high is None else min(part.high, question.high)
         if part.low <= high:
             for layout in series.layouts(connection, [part.producer]):
-                one = frames.known(connection, layout.id, len(layout.columns), high)
+                one = _known(connection, layout, high)
                 if one is not None:
                     found.append((layout, one))
     if not found:
@@ -116,7 +119,26 @@ def read_moment(connection: sqlite3.Connection, question: Question) -> Moment:
     return Moment(int(newest.steps[0]), float(newest.times[0]), _values(found))
 
 
-def _values(found: Sequence[tuple[series.Layout, frames.Stretch]]) -> dict[int, float]:
+def _known(connection: sqlite3.Connection, layout: series.Layout, step: int) -> Stretch | None:
+    """The nearest frame of a layout at or before `step`; what is absent in it is as it was last told."""
+    near = points.nearest(connection, layout.id, step)
+    if near is None:
+        return None
+    one = next(points.read(connection, layout.id, len(layout.columns), near[0], near[0]))
+    if one.present is None:
+        return one
+    missing = np.flatnonzero(~one.present[0])
+    if not len(missing):
+        return one._replace(present=None)
+    last = Buckets.empty(0, near[0], 1 << near[0].bit_length(), len(missing))
+    for course in Pyramid(connection, layout, missing).cover(0, near[0], last.width):
+        last.merge(course, np.arange(len(missing)))
+    values, present = one.values.copy(), one.present.copy()
+    values[0, missing], present[0, missing] = last.last[0], last.n[0] > 0
+    return one._replace(values=values, present=None if present.all() else present)
+
+
+def _values(found: Sequence[tuple[series.Layout, Stretch]]) -> dict[int, float]:
     """The values of one frame per layout, the newest last."""
     values: dict[int, float] = {}
     declared: dict[int, NDArray[np.int64]] = {}  # by producer: the series of newer layouts

@@ -9,9 +9,10 @@ from pathlib import Path
 import sqlite_utils
 
 from trainvitals_server.errors import FileRefusedError
-from trainvitals_server.store import schema
+from trainvitals_server.store import compaction, schema, shelves
 from trainvitals_server.store.newfile import write_database
 from trainvitals_server.store.possessions import TABLES, Table
+from trainvitals_server.store.space import free_pages
 
 BATCH = 100  # rows between two words about the progress
 
@@ -30,6 +31,7 @@ def write_parcel(source: Path, run: str, target: Path, progress: Progress) -> No
         connection.execute("UPDATE runs SET pinned = 0")
         connection.execute("COMMIT")
         connection.execute("DETACH source")
+        _compact(connection)
 
     write_database(target, fill)
 
@@ -53,6 +55,18 @@ def _copy(connection: sqlite3.Connection, run: str, progress: Progress) -> None:
             connection.executemany(f"{insert} WHERE rowid = ?", some)
             done += len(some)
             progress(done, total)
+
+
+def _compact(connection: sqlite3.Connection) -> None:
+    """Frames that are still as they came are compressed, as they will be where they came from."""
+    for shelf in shelves.list_all(connection):
+        while jobs := compaction.plan(connection, shelf.layout, idle=True):
+            connection.execute("BEGIN")
+            for job in jobs:
+                job(connection)
+            connection.execute("COMMIT")
+    if free_pages(connection):
+        connection.execute("VACUUM")
 
 
 def columns(connection: sqlite3.Connection, table: str) -> list[str]:

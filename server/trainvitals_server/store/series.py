@@ -94,6 +94,14 @@ def layout(connection: sqlite3.Connection, producer: int, number: int) -> Layout
     return _layout(row) if row else None
 
 
+def layout_by_id(connection: sqlite3.Connection, identity: int) -> Layout | None:
+    """The layout of a row id."""
+    row = connection.execute(
+        "SELECT id, producer, layout, columns, declared FROM layouts WHERE id = ?", (identity,)
+    ).fetchone()
+    return _layout(row) if row else None
+
+
 def save(
     connection: sqlite3.Connection,
     producer: int,

@@ -30,7 +30,8 @@ TYPES: dict[str, tuple[type, ...]] = {"TEXT": (str,), "INTEGER": (int,), "REAL":
 
 
 class Stranger:
-    """A file at `path`, called `name` in messages; `run` is the id of its one run. Raises `FileRefusedError`. Close it."""
+    """A file at `path`, called `name` in messages; `run` is the id of its one run. Raises `FileRefusedError`. To be
+    closed."""
 
     def __init__(self, path: Path, name: str = "") -> None:
         self._name = name or repr(str(path))

@@ -10,7 +10,7 @@ from program import Program
 from served import Served, close_of, frame, layout, until
 from trainvitals import home, wire
 from trainvitals_server.ingest.session import POLICY
-from trainvitals_server.store import possessions, removal
+from trainvitals_server.store import deletion, possessions
 from trainvitals_server.store.database import Database
 from trainvitals_server.store.transactions import transaction
 
@@ -105,9 +105,9 @@ def test_a_deletion_killed_half_way_is_gone_on_with_at_the_next_start(private_ho
         path = served.service.settings.database
     with closing(Database(path).writer()) as connection:  # what a killed server had done so far
         with transaction(connection):
-            removal.hide(connection, "gone", 1.0, "asked")
+            deletion.hide(connection, "gone", 1.0, "asked")
         with transaction(connection):
-            assert removal.sweep(connection, "gone")
+            assert deletion.sweep(connection, "gone")
     assert left(path, "gone")
     program = Program(private_home)
     program.start()

@@ -1,0 +1,72 @@
+"""The task that compacts the store in the background: what is dear on a thread of its own, from a snapshot; what is
+written in small jobs of the one writer, one after another, so that acks are never far."""
+
+import asyncio
+import logging
+
+from trainvitals_server.errors import StoreBusyError
+from trainvitals_server.parts import Parts
+from trainvitals_server.store import compaction, shelves
+from trainvitals_server.store.database import Database, ReadError
+from trainvitals_server.store.shelves import Shelf
+
+PAUSE_SECONDS = 0.5
+IDLE_SECONDS = 600.0  # without a frame; then what would not fill a span is compacted too
+IDLE_PAUSES = 120  # between looks for such
+
+log = logging.getLogger("trainvitals.server")
+
+
+class Compactor:
+    """Remembers what it has looked at, so that a look at thousands of runs that stand still costs nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: dict[int, Shelf] = {}
+
+    def changed(self) -> list[int]:
+        """The layouts (row ids) whose frames have come further since the last look."""
+        with self._database.reading() as connection:
+            now = {shelf.layout: shelf for shelf in shelves.list_all(connection)}
+        found = [layout for layout, shelf in now.items() if self._seen.get(layout) != shelf]
+        self._seen = now
+        return found
+
+    def idle(self, before: float) -> list[int]:
+        """The layouts whose producers were last heard of before a time."""
+        with self._database.reading() as connection:
+            return shelves.list_idle(connection, before)
+
+    def plan(self, layout: int, *, idle: bool) -> list[compaction.Job]:
+        """The next jobs for a layout."""
+        with self._database.reading() as connection:
+            return compaction.plan(connection, layout, idle=idle)
+
+
+async def run(parts: Parts) -> None:
+    """The task. What fails is tried again; whatever it is, the next layout has its turn."""
+    compactor = Compactor(parts.database)
+    count = 0
+    while True:
+        await asyncio.sleep(PAUSE_SECONDS)
+        try:
+            for layout in await asyncio.to_thread(compactor.changed):
+                await compact(parts, compactor, layout)
+            if count % IDLE_PAUSES == 0:
+                for layout in await asyncio.to_thread(compactor.idle, parts.clock.now() - IDLE_SECONDS):
+                    await compact(parts, compactor, layout, idle=True)
+        except (StoreBusyError, ReadError):
+            continue  # the writer has said so in the log
+        count += 1
+
+
+async def compact(parts: Parts, compactor: Compactor, layout: int, *, idle: bool = False) -> None:
+    """Do all that is due about a layout. Raises `StoreBusyError`."""
+    try:
+        while jobs := await asyncio.to_thread(compactor.plan, layout, idle=idle):
+            for job in jobs:
+                await parts.write(lambda tx, job=job: job(tx.connection))  # type: ignore[misc]
+    except (StoreBusyError, ReadError):
+        raise
+    except Exception:  # of one layout; its run may have been deleted meanwhile
+        log.exception("the frames of layout %d could not be compacted", layout)
