@@ -90,7 +90,7 @@ class Summaries:
             "allow": unpack(row["allow"]),
             "auto_sanitize": row["auto_sanitize"],
             **self._progress(connection, run),
-            **self._health(connection, run, row["state"], ranks := self._ranks(connection, run)),
+            **self._health(connection, run, _ending(row), ranks := self._ranks(connection, run)),
             "ranks": ranks,
         }
 
@@ -133,6 +133,11 @@ class Summaries:
             "nonfinite_layers": bad,
             "severity": sparkline(low, high, spans(incidents, found, high)) if parts else [],
         }
+
+
+def _ending(row: Any) -> str:
+    """The state that tells how a run went: that of an imported one is how it ended where it came from."""
+    return str(row["outcome"] if row["outcome"] in ("finished", "failed") else row["state"])
 
 
 def _mean_speed(producer: runs.Producer | None) -> float | None:

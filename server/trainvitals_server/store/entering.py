@@ -67,7 +67,8 @@ class Entry:
         )
         connection.execute(
             "INSERT INTO shelves (layout, bucketed, behind) SELECT layout, min(first_step), 1 FROM frames"
-            " WHERE layout IN (SELECT layouts.id FROM layouts JOIN producers ON producers.id = layouts.producer WHERE run = ?)"
+            " WHERE layout IN (SELECT layouts.id FROM layouts JOIN producers ON producers.id = layouts.producer"
+            " WHERE run = ?)"
             " AND layout NOT IN (SELECT layout FROM shelves) GROUP BY layout",
             (self.run,),
         )
