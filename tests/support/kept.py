@@ -14,14 +14,17 @@ from trainvitals_server.store.database import open_reading
 
 LOSS, BROKEN = ("", wire.RUN, wire.LOSS), ("a", wire.NORM, wire.NONFINITE_CHANNELS)
 COLUMNS = [LOSS, BROKEN, ("b.c", wire.PARAMETER, wire.GRAD_NORM)]
+BATCH = 25
 
 
 def tell(served: Served, run: str, *, frames: int = 100, state: str = "finished", start: int = 0) -> None:
     """A run with a NaN, an infinity and an absence at known steps (counted from `start`), events, an alert, a gap."""
     with served.trainer(run, f"{run}-p{start}", started=float(start + 1)) as trainer:
         trainer.hello()
-        some = (frame(step, values_at(step - start)) for step in range(start, start + frames))
-        trainer.store(layout(*COLUMNS), *some)
+        trainer.store(layout(*COLUMNS))
+        for low in range(start, start + frames, BATCH):  # rows that are whole in buckets are compacted
+            high = min(low + BATCH, start + frames)
+            trainer.store(*(frame(step, values_at(step - start)) for step in range(low, high)))
         bad = wire.NonFinite(
             step=start + 7, time=1e6, layer="a", signal="running_statistics", kind="inf", count=1, total=4
         )
