@@ -1,6 +1,7 @@
 """The application: every part wired together, and nothing else."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
@@ -38,6 +39,7 @@ from trainvitals_server.live.announcer import Announcer
 from trainvitals_server.parts import Parts, open_parts
 from trainvitals_server.runs import ticker
 from trainvitals_server.settings import Settings
+from trainvitals_server.store.database import DAMAGE
 
 ROOMS = (
     runs,
@@ -54,6 +56,7 @@ ROOMS = (
     ingest_socket,
     live_socket,
 )
+log = logging.getLogger("trainvitals.server")
 REASONS = {
     404: "expected a path of this server, got another one",
     405: "expected a method this path knows, got another one",
@@ -119,6 +122,16 @@ def add_refusals(app: FastAPI) -> None:
     @app.exception_handler(StoreBusyError)
     async def busy(_: Request, error: StoreBusyError) -> Response:
         return refusal(RefusedError(503, str(error)))
+
+    async def damaged(request: Request, error: Exception) -> Response:
+        what = [f"run {request.path_params['run']}"] if "run" in request.path_params else ["the database"]
+        what += [f"series {request.query_params['series']}"] if "series" in request.query_params else []
+        log.error("%s of %s cannot be read: %s", request.url.path, ", ".join(what), error)
+        detail = f"{', '.join(what)[:200]} cannot be read: {error}; `trainvitals check` says what else"
+        return refusal(RefusedError(500, detail))
+
+    for kind in DAMAGE:
+        app.add_exception_handler(kind, damaged)
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> Response:

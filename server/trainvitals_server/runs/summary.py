@@ -12,12 +12,21 @@ from trainvitals_server.runs.ranks import describe, failure
 from trainvitals_server.runs.severity import spans, sparkline
 from trainvitals_server.runs.story import Stories
 from trainvitals_server.store import alerts, history, runs, series
-from trainvitals_server.store.database import Database
+from trainvitals_server.store.database import DAMAGE, Database
 from trainvitals_server.store.packing import unpack
 from trainvitals_server.store.transactions import Connection
 
 Object = dict[str, Any]
 WORST_FIRST = {"critical": 0, "warning": 1, "unknown": 2, "ok": 3}
+UNKNOWN: Object = {
+    **dict.fromkeys(("created", "last_seen", "ended")),
+    **dict.fromkeys(("connected", "altered", "pinned"), False),
+    **dict.fromkeys(("reason", "outcome", "auto_sanitize"), ""),
+    **dict.fromkeys(("open_alerts", "sanitizations"), 0),
+    "nonfinite_layers": [],
+    "severity": [],
+    "ranks": {"size": 1, "seen": 0, "states": {}, "troubled": []},
+}
 OPEN_ALERTS = ("firing", "acknowledged", "regressed")
 
 
@@ -57,7 +66,10 @@ class Summaries:
         if kept is not None and kept[0] == version:
             return kept[1]
         with self._database.reading() as connection:
-            summary = self._make(connection, run)
+            try:
+                summary = self._make(connection, run)
+            except DAMAGE as error:  # the others are still to be shown, and this one said to be damaged
+                return self._damaged(connection, run, error)
         if summary is not None:
             with self._lock:
                 self._kept[run] = (version, summary)
@@ -70,10 +82,28 @@ class Summaries:
         found = [summary for run in ids if (summary := self.of(run)) is not None]
         return sorted(found, key=lambda one: WORST_FIRST.get(one["verdict"]["level"], 2))
 
+    def _damaged(self, connection: Connection, run: str, error: Exception) -> Object:
+        """What can be said of a run whose records cannot be read."""
+        try:
+            described = self._describe(run, runs.get(connection, run))
+        except DAMAGE:
+            described = {"id": run, "name": run, "project": "", "state": "lost", "allow": []}
+        said = f"CRITICAL: its records cannot be read ({error}); `trainvitals check` says which"
+        nothing = dict.fromkeys(("step", "first_step", "steps_per_s", "first_bad_step", "first_bad_layer"))
+        return UNKNOWN | described | nothing | {"verdict": {"level": "critical", "text": said}}
+
     def _make(self, connection: Connection, run: str) -> Object | None:
         row = runs.get(connection, run)
         if row is None:
             return None
+        return {
+            **self._describe(run, row),
+            **self._progress(connection, run),
+            **self._health(connection, run, _ending(row), ranks := self._ranks(connection, run)),
+            "ranks": ranks,
+        }
+
+    def _describe(self, run: str, row: Any) -> Object:
         return {
             "id": run,
             "name": row["name"],
@@ -89,9 +119,6 @@ class Summaries:
             "outcome": row["outcome"],
             "allow": unpack(row["allow"]),
             "auto_sanitize": row["auto_sanitize"],
-            **self._progress(connection, run),
-            **self._health(connection, run, _ending(row), ranks := self._ranks(connection, run)),
-            "ranks": ranks,
         }
 
     def _ranks(self, connection: Connection, run: str) -> Object:

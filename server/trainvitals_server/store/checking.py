@@ -57,7 +57,7 @@ def _run(connection: sqlite3.Connection, run: str) -> Iterator[str]:
         columns = {row.id: row for row in series.list_all(connection, run)}
         parts = pieces.list_pieces(connection, run)
     except pieces.UNREADABLE as error:
-        yield f"run {run}: its series cannot be listed: {error}"
+        yield f"run {run}: where its points are cannot be read: {error}"
         return
     told: set[int] = set()
     for part in parts:

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import sqlite_utils
+import zstandard
 
 from trainvitals_server.errors import NewerSchemaError, StoreBusyError
 from trainvitals_server.store import schema
@@ -19,6 +20,7 @@ BUSY_SECONDS = 2.0  # how long a transaction waits for another process's lock be
 CACHE_KIB = 16 << 10
 
 ReadError = sqlite3.Error  # what a read may raise; the driver is known in this room only
+DAMAGE = (sqlite3.Error, zstandard.ZstdError)  # the same, where what was read is unpacked
 
 
 class Database:

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 
 from trainvitals_server.store import points, runs, series
 from trainvitals_server.store.stretch import Stretch, join
 
-UNREADABLE = (sqlite3.Error, ValueError, TypeError, IndexError, msgspec.MsgspecError, RuntimeError)
+UNREADABLE = (sqlite3.Error, zstandard.ZstdError, msgspec.MsgspecError, ValueError, TypeError, IndexError)
 HEIGHT = 8192  # frames in a piece, at most
 
 

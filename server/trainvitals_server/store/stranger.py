@@ -54,10 +54,10 @@ class Stranger:
 
     def count(self) -> int:
         """About how many rows there are."""
-        total = 0
-        for table in self._columns:
-            total += self._ask(f"SELECT count(*) FROM {table}")[0][0]
-        return total
+        try:
+            return sum(int(self._ask(f"SELECT count(*) FROM {table}")[0][0]) for table in self._columns)
+        except sqlite3.Error:
+            return 0  # reading the rows will say where it is broken
 
     def rows(self, table: str) -> Iterator[dict[str, Any]]:
         """The rows of a table as this file's version has them, types checked. Raises `FileRefusedError`."""
@@ -66,10 +66,9 @@ class Stranger:
             return
         names = ", ".join(f'"{name}"' for name in declared)
         order = "" if "id" not in declared or declared["id"][0] != "INTEGER" else " ORDER BY id"
-        cursor = self._connection.execute(f"SELECT {names} FROM {table}{order}")
         try:
             self._give_time()
-            for values in cursor:
+            for values in self._connection.execute(f"SELECT {names} FROM {table}{order}"):
                 row = dict(zip(declared, values, strict=True))
                 for name, (kind, required) in declared.items():
                     self._check_type(table, name, row[name], kind, required=required)
