@@ -1,7 +1,6 @@
 """Rows into files for other programs: CSV that no spreadsheet executes, and Parquet."""
 
 import csv
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
@@ -26,11 +25,9 @@ def write_csv(path: Path, names: Sequence[str], rows: Rows) -> None:
         return
 
     def fill(file: BinaryIO) -> None:
-        with TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="", write_through=True) as text:
-            _write(text, names, rows)
-            text.flush()
-            os.fsync(file.fileno())
-            text.detach()
+        text = TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
+        _write(text, names, rows)
+        text.detach()  # which flushes it; the file is closed by whoever opened it
 
     write_atomically(path, fill)
 
