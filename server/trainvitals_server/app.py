@@ -20,6 +20,7 @@ from trainvitals_server.api import (
     data,
     events,
     health,
+    heatmap,
     keeping,
     moments,
     page,
@@ -44,6 +45,7 @@ from trainvitals_server.store.database import DAMAGE
 ROOMS = (
     runs,
     data,
+    heatmap,
     events,
     moments,
     alerts,

@@ -33,17 +33,25 @@ def read_data(
     points: Annotated[int, Query(ge=1, le=MAX_POINTS)] = 500,
     rank: Annotated[int, Query(ge=0, lt=1 << 31)] = 0,
     producer: str | None = None,
+    since: Annotated[str, Query(description="the mark of an earlier answer", max_length=4000)] = "",
     accept: Annotated[str, Header()] = "",
 ) -> Response:
-    """Buckets of the series, at most two per point; by default over all steps, of rank 0 and the newest producers."""
+    """Buckets of the series, at most two per point; by default over all steps, of rank 0 and the newest producers. An
+    answer's `mark`, given as `since` with the same question, asks for what has changed: the next answer then replaces
+    the buckets from step `since` on, or is whole where that is null."""
     wanted = parse_ids(series)
-    if low is not None and high is not None and low > high:
-        raise RefusedError(422, f"query.from: expected a step at or before query.to ({high}), got {low}")
-    question = history.Question(run, None if low is None else max(low, 0), high, rank, producer)
+    question = history.Question(run, *check_range(low, high), rank, producer)
     with parts.database.reading() as connection:
         check_series(connection, run, wanted)
-        found = history.read_range(connection, question, wanted, points)
+        found = history.read_range(connection, question, wanted, points, since)
     return binary(found, wanted) if BINARY in accept else Json(as_json(found, wanted))
+
+
+def check_range(low: int | None, high: int | None) -> tuple[int | None, int | None]:
+    """The steps asked for. Raises `RefusedError`."""
+    if low is not None and high is not None and low > high:
+        raise RefusedError(422, f"query.from: expected a step at or before query.to ({high}), got {low}")
+    return None if low is None else max(low, 0), high
 
 
 def parse_ids(text: str) -> list[int]:
@@ -68,7 +76,8 @@ def check_series(connection: Any, run: str, wanted: list[int]) -> None:
 
 def header(found: history.Range) -> dict[str, Any]:
     """What both forms begin with."""
-    return {"from": found.low, "to": found.high, "steps_per_bucket": found.buckets.width}
+    ends = {"from": found.low, "to": found.high, "steps_per_bucket": found.buckets.width}
+    return {**ends, "mark": found.mark, "since": found.since}
 
 
 def as_json(found: history.Range, wanted: list[int]) -> dict[str, Any]:

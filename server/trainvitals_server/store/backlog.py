@@ -9,7 +9,7 @@ import numpy as np
 
 from trainvitals_server.store import frames, fresh, shelves
 from trainvitals_server.store.course import Course, join, lay
-from trainvitals_server.store.shelves import BASE, Shelf
+from trainvitals_server.store.shelves import Shelf
 
 PART_VALUES = 1 << 20  # frames x columns that one job puts into buckets
 
@@ -36,8 +36,8 @@ def plan(connection: sqlite3.Connection, shelf: Shelf, width: int) -> Callable[[
 
 
 def _settle(connection: sqlite3.Connection, shelf: Shelf) -> None:
-    steps = frames.first_steps(connection, shelf.layout, BASE + 1)
-    if len(steps) > BASE:
+    steps = frames.first_steps(connection, shelf.layout, shelves.BASE + 1)
+    if len(steps) > shelves.BASE:
         shelves.settle(connection, shelf, steps)
     else:
         shelves.note_behind(connection, shelf.layout, behind=False)

@@ -96,13 +96,13 @@ class Buckets:
             field[where] += wide.odd[place]
 
     def _ends(self, where: "_Where", wide: Course) -> None:
-        """First and last: where two tell the same step, the one that was added before."""
+        """First and last. Where two layouts tell one step, that added before is the first, the other the last."""
         first_at, last_at = wide.heads[:, None], wide.tails[:, None]
         if wide.odd is not None:
             start, none = (wide.at * wide.width)[:, None], wide.odd[N] == 0
             first_at = np.where(none, _NEVER, start + wide.odd[HEAD])
             last_at = np.where(none, -1, start + wide.odd[TAIL])
-        earlier, later = first_at < self.first_at[where], last_at > self.last_at[where]
+        earlier, later = first_at < self.first_at[where], last_at >= self.last_at[where]
         self.first[where] = np.where(earlier, wide.first, self.first[where])
         self.last[where] = np.where(later, wide.last, self.last[where])
         self.first_at[where] = np.where(earlier, first_at, self.first_at[where])

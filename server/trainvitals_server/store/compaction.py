@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from trainvitals_server.store import backlog, blocks, frames, fresh, series, shelves, spans, strata
 from trainvitals_server.store.course import Course, join, widen
 from trainvitals_server.store.series import Layout
-from trainvitals_server.store.shelves import FAN, PER_ROW, Shelf
+from trainvitals_server.store.shelves import Shelf
 from trainvitals_server.store.stretch import join as join_frames
 
 Job = Callable[[sqlite3.Connection], None]
@@ -31,7 +31,7 @@ TOGETHER = 64  # blocks whose buckets are in memory at once
 
 
 class Rise(NamedTuple):
-    """The next row of a level: `PER_ROW` buckets from number `start` on, made of what is below."""
+    """The next row of a level: `shelves.PER_ROW` buckets from number `start` on, made of what is below."""
 
     level: int
     start: int
@@ -104,20 +104,24 @@ def _next_rise(connection: sqlite3.Connection, shelf: Shelf, reaches: dict[int, 
     """The lowest level of which a whole row can be made now."""
     if shelf.width is None:
         return None
-    below = shelf.bucketed
-    for level in range(shelf.top() + 1):
+    below, level = shelf.bucketed, 0
+    while level <= shelf.top() and below > 0:
         steps, reach = shelf.width_of(level), reaches.get(level, 0)
-        if below < reach + steps * PER_ROW:
-            return None  # nor can there be one of any level above
-        if level == 0:
-            first = fresh.first_start(connection, shelf.layout, reach // steps)
-        else:
-            lower = strata.first_start(connection, shelf.layout, level - 1, reach // shelf.width_of(level - 1))
-            first = None if lower is None else lower * shelf.width_of(level - 1) // steps
-        if first is not None and (start := first // PER_ROW * PER_ROW) + PER_ROW <= below // steps:
-            return Rise(level, start)
-        below = reach
+        if below >= reach + steps * shelves.PER_ROW:
+            first = _first_below(connection, shelf, level, reach // steps)
+            start = None if first is None else first // shelves.PER_ROW * shelves.PER_ROW
+            if start is not None and start + shelves.PER_ROW <= below // steps:
+                return Rise(level, start)
+        below, level = reach, level + 1
     return None
+
+
+def _first_below(connection: sqlite3.Connection, shelf: Shelf, level: int, low: int) -> int | None:
+    """The first bucket of a level, from number `low` on, for which there is anything below it."""
+    if level == 0:
+        return fresh.first_start(connection, shelf.layout, low)
+    first = strata.first_start(connection, shelf.layout, level - 1, low * shelves.FAN)
+    return None if first is None else first // shelves.FAN
 
 
 def _rise(
@@ -126,7 +130,7 @@ def _rise(
     """The rows of a level that can be made now, one for each block."""
     coded = _encode_rise(connection, shelf, len(layout.columns), owned, rise)
     jobs = _in_parts(coded, partial(_add_buckets, rise=rise))
-    reach = (rise.start + PER_ROW) * shelf.width_of(rise.level)
+    reach = (rise.start + shelves.PER_ROW) * shelf.width_of(rise.level)
     return [*jobs, partial(shelves.note_reach, layout=shelf.layout, level=rise.level, reach=reach)]
 
 
@@ -151,11 +155,11 @@ def _below(
     rise: Rise,
 ) -> Course:
     """The buckets that a row will hold, for these columns."""
-    low, high = rise.start, rise.start + PER_ROW
+    low, high = rise.start, rise.start + shelves.PER_ROW
     if rise.level == 0:
         return join(list(fresh.read(connection, shelf, width, low, high, columns)))
     picks, steps = blocks.picks(owned, columns), shelf.width_of(rise.level - 1)
-    found = strata.read(connection, picks, rise.level - 1, steps, low * FAN, high * FAN, len(columns))
+    found = strata.read(connection, picks, rise.level - 1, steps, low * shelves.FAN, high * shelves.FAN, len(columns))
     return join([widen(one, shelf.width_of(rise.level)) for one in found])
 
 

@@ -15,7 +15,7 @@ from trainvitals_server.store.stretch import join
 
 MAX_ROW_BYTES = 256 << 10  # so that reading one step never reads more than this
 READ_BYTES = 8 << 20  # how much is joined into one array before it is handed on
-TAIL_ROWS = 512  # with more frames than this in no bucket, ingest leaves them to the background
+TAIL_ROWS = 512  # with more rows than this in no bucket, ingest leaves them to the background
 
 SELECT = (
     'SELECT n, steps, times, "values", present FROM frames WHERE layout = ?1 AND first_step > ?2'
@@ -46,11 +46,21 @@ def _fill(connection: sqlite3.Connection, shelf: shelves.Shelf, stretch: Stretch
     if settled is None or not fresh.completes(settled, int(stretch.steps[-1])):
         return
     width, first = stretch.values.shape[1], int(stretch.steps[0])
-    before = list(read(connection, settled, width, settled.bucketed, first - 1, rows=TAIL_ROWS))
-    if sum(len(one.steps) for one in before) >= TAIL_ROWS or len(before) > 1:
+    if _much(connection, settled, first):
         shelves.note_behind(connection, settled.layout, behind=True)
         return
+    before = list(read(connection, settled, width, settled.bucketed, first - 1))
     fresh.add(connection, settled, join([*before, stretch]))
+
+
+def _much(connection: sqlite3.Connection, shelf: shelves.Shelf, first: int) -> bool:
+    """Whether the frames before step `first` that are in no bucket are too many to be read back now."""
+    rows, size = connection.execute(
+        'SELECT count(*), coalesce(sum(size), 0) FROM (SELECT length("values") AS size FROM frames'
+        " WHERE layout = ? AND first_step > ? AND first_step < ? LIMIT ?)",
+        (shelf.layout, max(shelf.bucketed, shelf.packed), first, TAIL_ROWS),
+    ).fetchone()
+    return bool(rows >= TAIL_ROWS or size >= READ_BYTES // 2)
 
 
 def _settle(connection: sqlite3.Connection, shelf: shelves.Shelf, steps: NDArray[np.int64]) -> shelves.Shelf | None:
@@ -88,12 +98,10 @@ def read(
     low: int,
     high: int,
     columns: NDArray[np.intp] | None = None,
-    *,
-    rows: int = -1,
 ) -> Iterator[Stretch]:
     """The hot frames of a layout of `width` columns from step `low` to `high`, both included, in order, a few MiB at a
-    time; of all columns or of some, of at most so many `rows` of the table."""
-    found = connection.execute(f"{SELECT} LIMIT ?5", (shelf.layout, shelf.packed, low, high, rows))
+    time; of all columns or of some."""
+    found = connection.execute(SELECT, (shelf.layout, shelf.packed, low, high))
     some: list[Stretch] = []
     size = 0
     for row in found:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals import wire
-from trainvitals_server.store import events, points, runs, series
+from trainvitals_server.store import events, marks, points, runs, series
 from trainvitals_server.store.buckets import Buckets, choose_width
 from trainvitals_server.store.pyramid import Pyramid
 from trainvitals_server.store.stretch import Stretch
@@ -26,12 +26,15 @@ class Gap(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Buckets of the series asked for, in that order, over steps `low` to `high`."""
+    """Buckets of the series asked for, in that order, over steps `low` to `high`. `mark` is for the next question:
+    its answer then begins at `since`, before which nothing has changed (None: it is whole)."""
 
     low: int
     high: int
     buckets: Buckets
     gaps: list[Gap]
+    mark: str = ""
+    since: int | None = None
 
 
 class Moment(NamedTuple):
@@ -52,22 +55,36 @@ class Question(NamedTuple):
     producer: str | None = None
 
 
-def read_range(connection: sqlite3.Connection, question: Question, wanted: Sequence[int], points: int) -> Range:
-    """Buckets of the series `wanted` (ids), at most two per point."""
+def read_range(
+    connection: sqlite3.Connection, question: Question, wanted: Sequence[int], points: int, mark: str = ""
+) -> Range:
+    """Buckets of the series `wanted` (ids), at most two per point. With the `mark` of an earlier answer only the
+    buckets that may have changed since, if they are as wide as they were."""
     parts = runs.segments(connection, question.run, question.rank, question.producer)
-    low = question.low if question.low is not None else min((part.low for part in parts), default=0)
-    high = question.high if question.high is not None else max((part.high for part in parts), default=low)
-    high = max(low, high)
+    low, high = _ends(question, parts)
     width = choose_width(low, high, min(2 * points, max(2, MAX_CELLS // max(len(wanted), 1))))
-    buckets = Buckets.empty(low, high, width, len(wanted))
+    layouts = [
+        one
+        for one in series.layouts(connection, {part.producer for part in parts})
+        if np.isin(one.columns, wanted).any()
+    ]
+    now = marks.make(connection, width, low, parts, layouts)
+    since = marks.compare(mark, now, high)
+    buckets = Buckets.empty(low if since is None else max(low, since), high, width, len(wanted))
     place = {one: index for index, one in enumerate(wanted)}
-    columns = series.layouts(connection, {part.producer for part in parts})
     for part in parts:
-        within = part._replace(low=max(low, part.low), high=min(high, part.high))
-        for layout in columns:
+        within = part._replace(low=max(low, part.low, since or 0), high=min(high, part.high))
+        for layout in layouts:
             if layout.producer == part.producer and within.low <= within.high:
                 _fold(connection, buckets, layout, place, within)
-    return Range(low, high, buckets, _gaps(connection, parts, low, high))
+    return Range(low, high, buckets, _gaps(connection, parts, low, high), marks.write(now), since)
+
+
+def _ends(question: Question, parts: Sequence[runs.Segment]) -> tuple[int, int]:
+    """The steps asked for; all there are where none are named."""
+    low = question.low if question.low is not None else min((part.low for part in parts), default=0)
+    high = question.high if question.high is not None else max((part.high for part in parts), default=low)
+    return low, max(low, high)
 
 
 def _fold(
@@ -92,6 +109,8 @@ def _gaps(connection: sqlite3.Connection, parts: Sequence[runs.Segment], low: in
         ceiling = min((one.low - 1 for one in parts[place + 1 :]), default=None)
         for step, gap in events.gaps(connection, part.producer):
             first = step if gap.first_step is None else gap.first_step
+            if first > high or (gap.last_step is not None and gap.last_step < low):
+                continue
             after = points.next_step(connection, part.producer, first)
             last = gap.last_step if gap.last_step is not None else first if after is None else after
             first = first if floor is None else max(first, floor)

@@ -52,7 +52,9 @@ def read(
         while end < len(found) and (size + found[end].n) * len(columns) <= READ_VALUES:
             size += found[end].n
             end += 1
-        yield _read(connection, shelf.layout, found[at:end], picks, len(columns)).within(low, high)
+        stretch = _read(connection, shelf.layout, found[at:end], picks, len(columns)).within(low, high)
+        if len(stretch.steps):  # or the range lies between two frames
+            yield stretch
         at = end
 
 

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainvitals_server.store import blocks, codec
+from trainvitals_server.store import blocks, codec, shelves
 from trainvitals_server.store.course import Counts, Course, plain_counts
 from trainvitals_server.store.fresh import with_mean
-from trainvitals_server.store.shelves import PER_ROW
 
 FIELDS = ("min", "max", "first", "last", "mean")
 READ_CELLS = 1 << 20  # buckets x series that are put into one course
@@ -68,12 +67,12 @@ def read(
 ) -> Iterator[Course]:
     """Buckets of a level, each of `steps` steps, numbers `low` to before `high`, for the `width` columns that are
     picked; at most `READ_CELLS` at a time."""
-    rows = max(1, READ_CELLS // (width * PER_ROW))
+    rows = max(1, READ_CELLS // (width * shelves.PER_ROW))
     starts = [
         row[0]
         for row in connection.execute(
             "SELECT start FROM buckets WHERE block = ? AND level = ? AND start > ? AND start < ? ORDER BY start",
-            (picks[0].block.id, level, low - PER_ROW, high),
+            (picks[0].block.id, level, low - shelves.PER_ROW, high),
         )
     ]
     for at in range(0, len(starts), rows):
