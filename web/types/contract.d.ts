@@ -183,6 +183,7 @@ export type LiveMessage =
   | { type: "alerts"; alerts: Alert[] }
   | { type: "command"; command: Command }
   | { type: "dropped"; from: number; to: number }
+  | { type: "notice"; code: string; text: string }
   | { type: "heartbeat"; time: string };
 
 /** One step of one layout, as decoded from a binary message. `present` is null where every column is. */

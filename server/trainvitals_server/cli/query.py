@@ -3,7 +3,8 @@
 Tables: points(step, time, rank, layer, kind, stat, value, class), series(id, layer, kind, stat, place),
 events(id, step, time, rank, producer, type, layer, data), alerts(id, rank, rule, layer, severity, status, first_step,
 last_step, count, text). Times are Unix seconds, data is JSON. A NaN is NULL in SQL, so class says what a value is:
-finite, nan, inf, -inf. For example:
+finite, nan, inf, -inf. Conditions on layer, kind, stat and rank are cheap, --from and --to narrow long runs. For
+example:
 
   trainvitals query RUN --sql "select step, value from points where stat = 'loss' and class <> 'finite'"
 """
@@ -37,6 +38,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="one JSON object per row")
     form.add_argument("--csv", type=Path, metavar="FILE", help="into a CSV file; - for standard output")
     form.add_argument("--parquet", type=Path, metavar="FILE", help="into a Parquet file (needs trainvitals[parquet])")
+    parser.add_argument("--from", dest="first", type=int, metavar="STEP", help="only points from this step on")
+    parser.add_argument("--to", dest="last", type=int, metavar="STEP", help="only points up to this step")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long it may take (default: %(default)g)")
     parser.add_argument("--db", type=Path, metavar="DB", help="a database, or a file of `trainvitals export`")
     client.arguments(parser)
@@ -50,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         with asked(options) as (database, name), closing(open_reading(database)) as connection:
             connection.execute("BEGIN")
-            with closing(Desk(connection, name)) as desk:
+            with closing(Desk(connection, name, options.first, options.last)) as desk:
                 answer(options, *desk.ask(options.sql, options.seconds))
     except (QuestionError, ReadError, NewerSchemaError) as error:
         raise Failure(str(error)) from error

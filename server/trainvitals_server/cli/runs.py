@@ -31,5 +31,12 @@ def run(options: argparse.Namespace) -> int:
 
 def row(summary: client.Object) -> tuple[object, ...]:
     """The cells of one run."""
-    keys = ("id", "name", "state", "step", "steps_per_s", "open_alerts")
-    return (*(summary[key] for key in keys), clock(summary["last_seen"]), summary["verdict"]["text"])
+    state = f"{summary['state']}, pinned" if summary.get("pinned") else summary["state"]
+    return (
+        summary["id"],
+        summary["name"],
+        state,
+        *(summary[key] for key in ("step", "steps_per_s", "open_alerts")),
+        clock(summary["last_seen"]),
+        summary["verdict"]["text"],
+    )

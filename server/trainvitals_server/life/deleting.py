@@ -11,7 +11,7 @@ from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.parts import Parts
 from trainvitals_server.store import deletion, journal, runs, space
 
-JOB_SECONDS = 0.015  # of the writer's time in one transaction
+JOB_SECONDS = 0.005  # of the writer's time in one transaction
 REST_SECONDS = 0.01  # between two, which are the trainers'
 PAGES = 16  # given back between two looks at the clock
 

@@ -85,11 +85,15 @@ class Column:
 
 
 class Desk:
-    """A place to ask questions about one run of a database. The reading connection must stay within one transaction."""
+    """A place to ask questions about one run of a database, or its points from step `low` to `high`. The reading
+    connection must stay within one transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, run: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, run: str, low: int | None = None, high: int | None = None
+    ) -> None:
         self._source = connection
-        self._pieces = pieces.list_pieces(connection, run)
+        ends = 0 if low is None else low, pieces.MOST if high is None else high
+        self._pieces = pieces.list_pieces(connection, run, *ends)
         self._places = [
             {one: column for column, one in enumerate(piece.columns.tolist()) if one != series.UNDECLARED}
             for piece in self._pieces

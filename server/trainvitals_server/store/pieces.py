@@ -18,6 +18,7 @@ from trainvitals_server.store.stretch import Stretch, join
 
 UNREADABLE = (sqlite3.Error, zstandard.ZstdError, msgspec.MsgspecError, ValueError, TypeError, IndexError)
 HEIGHT = 8192  # frames in a piece, at most
+MOST = 1 << 53  # no step is larger
 
 
 class Piece(NamedTuple):
@@ -31,12 +32,13 @@ class Piece(NamedTuple):
     columns: NDArray[np.int64]  # series ids
 
 
-def list_pieces(connection: sqlite3.Connection, run: str) -> list[Piece]:
-    """Every piece of a run, by rank, producer and layout, in the order of steps."""
+def list_pieces(connection: sqlite3.Connection, run: str, low: int = 0, high: int = MOST) -> list[Piece]:
+    """Every piece of a run from step `low` to `high`, by rank, producer and layout, in the order of steps."""
     found: list[Piece] = []
     ranks = sorted({row["rank"] for row in runs.producer_rows(connection, run)})
     for rank in ranks:
-        for part in runs.segments(connection, run, rank, None):
+        for segment in runs.segments(connection, run, rank, None):
+            part = segment._replace(low=max(low, segment.low), high=min(high, segment.high))
             for layout in series.layouts(connection, [part.producer]):
                 found += _cut(connection, layout, rank, part)
     return found

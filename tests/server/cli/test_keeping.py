@@ -49,6 +49,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Tell:
 def test_pin_and_unpin_are_shown(served: Served, say: Tell) -> None:
     """In `show` and in JSON."""
     assert say("pin", "r1") == (0, "run r1 is kept until `trainvitals unpin`\n", "")
+    assert "finished, pinned" in say("runs")[1]
     assert "pinned     kept whatever --retain says" in say("show", "r1")[1]
     assert json.loads(say("unpin", "r1", "--json")[1]) == {"run": "r1", "pinned": False}
     assert "pinned" not in say("show", "r1")[1]
@@ -148,6 +149,8 @@ def test_query_prints_a_table_json_csv_and_parquet(served: Served, say: Tell, tm
     table = parquet.read_table(tmp_path / "x.parquet")
     assert table.column("step").to_pylist() == [6, 7, 8, 10]
     assert table.column("value").to_pylist()[:3] == [-float("inf"), None, float("inf")]
+    narrow = ["--from", "8", "--to", "9", "--json"]
+    assert say("query", "r1", "--sql", "select max(step) as n from points", *narrow)[1] == '{"n":9}\n'
     cells = """select '=cmd("x")' as "@a", '-1+1' as b, -9e999 as c, char(27) || '[2J' as d, -5 as e"""
     assert say("query", "r1", "--sql", cells, "--csv", tmp_path / "x.csv")[0] == 0
     with (tmp_path / "x.csv").open(newline="") as file:

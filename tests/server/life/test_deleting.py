@@ -4,13 +4,16 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
 
+from kept import contents
 from program import Program
-from served import Served, close_of, frame, layout, until
+from served import Served, close_of, frame, identify, layout, until
 from trainvitals import home, wire
 from trainvitals_server.ingest.session import POLICY
-from trainvitals_server.store import deletion, possessions
+from trainvitals_server.store import deletion, frames, possessions, runs, series
 from trainvitals_server.store.database import Database
 from trainvitals_server.store.transactions import transaction
 
@@ -54,7 +57,9 @@ def test_nothing_is_left_of_a_deleted_run_and_all_of_the_others(served: Served) 
     before = left(path, "kept")
     assert before.keys() >= {"events", "alerts", "layouts", "series", "producers", "runs", "quarantine", "rule_states"}
     assert served.ask("DELETE", "/api/runs/gone", "control").status_code == 202
-    assert served.ask("GET", "/api/runs/gone").status_code == 404
+    answer = served.ask("GET", "/api/runs/gone")
+    assert answer.status_code == 404
+    assert "was deleted on 20" in answer.json()["detail"]
     until(lambda: not left(path, "gone"))
     assert left(path, "kept") == before
     assert [run["id"] for run in served.get("/api/runs")["runs"]] == ["kept"]
@@ -117,3 +122,51 @@ def test_a_deletion_killed_half_way_is_gone_on_with_at_the_next_start(private_ho
     finally:
         program.kill()
     assert left(path, "kept")
+
+
+def test_servers_that_are_killed_while_they_delete_lose_nothing_else(private_home: Path) -> None:
+    """Killed at several moments of one deletion: the run is gone from the first on, and in the end from the disk."""
+    private_home.mkdir(mode=0o700)
+    path = private_home / "trainvitals.db"
+    make_large(path, "gone")
+    with Served(private_home) as served:
+        fill(served, "kept")
+    before = contents(path, "kept")
+    program, rounds = Program(private_home), 0
+    program.start()
+    headers = {"Authorization": f"Bearer {program.token('control')}"}
+    assert httpx.delete(f"{program.url}/api/runs/gone", headers=headers, trust_env=False).status_code == 202
+    while found := left(path, "gone"):
+        program.kill()
+        rounds += 1
+        assert rounds < 50, found
+        program.start()
+        assert [run["id"] for run in program.get("/api/runs")["runs"]] == ["kept"]
+        last = rows_in(found)
+        until(lambda: rows_in(left(path, "gone")) < last)  # noqa: B023  # called at once
+    program.stop()
+    assert rounds >= 2
+    assert contents(path, "kept") == before
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+def rows_in(found: dict[str, int]) -> int:
+    return sum(found.values())
+
+
+def make_large(path: Path, run: str) -> None:
+    """A run of 60 MB of frames that have not been compacted, entered as the writer would."""
+    database = Database(path)
+    with closing(database.writer()) as connection, transaction(connection):
+        producer, _ = runs.enter(connection, identify(run), 2.0)
+        declared = [wire.Series(place, f"l{place}", wire.NORM, wire.MEAN_MIN, place) for place in range(1000)]
+        ids = [row.id for row in series.enter(connection, run, declared)]
+        layout = series.save(connection, producer.id, 0, np.array(ids), list(declared))
+        for low in range(0, 15_000, 60):
+            steps = np.arange(low, low + 60)
+            values = np.zeros((60, 1000), np.float32)
+            frames.add(connection, layout.id, frames.Stretch(steps, steps.astype(float), values, None))
+        runs.extend(connection, producer.id, (0, 14_999), (0.0, 14_999.0), 15_000)
+        runs.update(connection, run, state="finished", ended=3.0)
+    database.close()

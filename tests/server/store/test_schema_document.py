@@ -1,4 +1,4 @@
-"""docs/schema.md names every table, view and column, its code reads what is there, and the views read as they should."""
+"""docs/schema.md names every table, view and column, its code reads what is there, and the views read well."""
 
 import re
 import sqlite3

@@ -130,6 +130,8 @@ export class Board {
         return this.mark("alerts");
       case "command":
         return this.know(message.command);
+      case "notice":
+        return void this.describe(); // such as that the run is gone
       case "dropped":
         return this.refetchData();
     }

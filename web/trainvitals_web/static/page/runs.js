@@ -5,7 +5,7 @@ import { Socket } from "../link/socket.js";
 import { Painter } from "../draw/painter.js";
 import { html, nothing, render } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { ago, cut, elide, name as plain, number, step } from "../words.js";
-import { head, signIn } from "./frame.js";
+import { head, say, signIn } from "./frame.js";
 import { focusFilter, listenKeys, showHelp } from "./keys.js";
 import { sparkline } from "./sparkline.js";
 import { badge, browserLink, sentence, trainerLink } from "./status.js";
@@ -37,7 +37,10 @@ class RunsPage {
     listenKeys(this.bindings);
     this.painter.job(["runs"], () => this.draw(), 100);
     this.socket = new Socket(null, {
-      onMessage: (message) => message.type === "runs" && this.take(message.runs),
+      onMessage: (message) => {
+        if (message.type === "runs") this.take(message.runs);
+        if (message.type === "notice") say(message.text, 20_000);
+      },
       onFrame: () => {},
       onChange: (phase) => this.connection(phase),
     });
