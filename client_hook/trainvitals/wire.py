@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-PROTOCOL = 1
+PROTOCOL = 2  # 2: a gap may stand for many numbers (`Gap.through`)
 
 # Limits both sides know (delivery rules 7 and design "Record and series").
 MAX_MESSAGE_BYTES = 1 << 20
@@ -25,6 +25,7 @@ MAX_BATCH_BYTES = 256 << 10
 MAX_BATCH_RECORDS = 500
 MAX_LAYOUT_BYTES = 64 << 10
 MAX_IN_FLIGHT = 4
+MAX_SEQUENCE = 1 << 53  # sequence numbers are below
 
 # What a run's or producer's id may be: it becomes a folder's name and part of an address.
 ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}"
@@ -296,7 +297,12 @@ class Notice(Event, frozen=True, tag="notice"):
 
 
 class Gap(Message, frozen=True, tag="gap"):
-    """`count` records between these times were lost before they were numbered, and why."""
+    """`count` records between these times were lost, and why.
+
+    Without `through` they were lost before they were numbered, and the gap is one record with one number. With
+    `through` they had the numbers from the gap's own to `through`, both included, and the gap stands for all of them:
+    `count` is then that many, since what was not lost keeps its number and ends the span. Such a gap is the last
+    record of its batch; the next batch begins at `through` + 1."""
 
     count: int
     reason: str
@@ -304,6 +310,7 @@ class Gap(Message, frozen=True, tag="gap"):
     until: float
     first_step: int | None = None
     last_step: int | None = None
+    through: int | None = None
 
 
 Record = (
@@ -336,10 +343,17 @@ class Hello(Message, frozen=True, tag="hello"):
 
 class Batch(Message, frozen=True, tag="batch"):
     """Encoded records numbered `first`, `first + 1`, ... Each is decoded by itself, so that one bad record spoils
-    no other."""
+    no other. A gap that stands for several numbers may only be the last one."""
 
     first: int
     records: list[bytes]
+
+    @property
+    def last(self) -> int:
+        """The last number it stands for."""
+        own = self.first + len(self.records) - 1
+        through = spans(own, self.records[-1]) if self.records else None
+        return own if through is None else through
 
 
 ToServer = Hello | Batch
@@ -395,7 +409,12 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"expected a value that MessagePack can hold, got {type(value).__name__}")
 
 
+class _Tagged(msgspec.Struct, frozen=True):
+    t: str
+
+
 _encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
+_tagged = msgspec.msgpack.Decoder(_Tagged)
 _record = msgspec.msgpack.Decoder(Record)
 _to_server = msgspec.msgpack.Decoder(ToServer)
 _to_trainer = msgspec.msgpack.Decoder(ToTrainer)
@@ -410,6 +429,26 @@ def decode_record(data: bytes) -> Record:
     """A record from its bytes. Raises `msgspec.DecodeError` (of which a wrong type is a `ValidationError`)."""
     record: Record = _record.decode(data)
     return record
+
+
+def tag(data: bytes) -> str:
+    """What kind of message these bytes are, without decoding the rest; "" where they are none."""
+    try:
+        return _tagged.decode(data).t
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def spans(seq: int, data: bytes) -> int | None:
+    """The last number that record `seq` stands for, where it is a gap that stands for several; else None."""
+    if tag(data) != "gap":
+        return None
+    try:
+        record = decode_record(data)
+    except msgspec.DecodeError:
+        return None
+    through = record.through if isinstance(record, Gap) else None
+    return through if through is not None and seq <= through < MAX_SEQUENCE else None
 
 
 def decode_to_server(data: bytes) -> ToServer:

@@ -37,6 +37,7 @@ from trainvitals_server.ingest import socket as ingest_socket
 from trainvitals_server.life import upkeep
 from trainvitals_server.live import socket as live_socket
 from trainvitals_server.live.announcer import Announcer
+from trainvitals_server.notifications.sender import Sender
 from trainvitals_server.parts import Parts, open_parts
 from trainvitals_server.runs import ticker
 from trainvitals_server.settings import Settings
@@ -96,6 +97,8 @@ def lifespan(app: FastAPI, settings: Settings, clock: Clock) -> AbstractAsyncCon
             asyncio.create_task(compactor.run(parts)),
             asyncio.create_task(Announcer(parts.hub, parts.summaries, clock).run()),
         ]
+        if parts.targets:
+            tasks.append(asyncio.create_task(Sender(parts).run()))
         try:
             yield
         finally:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
@@ -19,6 +19,8 @@ from trainvitals_server.ingest.connections import Connections
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.ingest.writer import Writer
 from trainvitals_server.live.hub import Hub
+from trainvitals_server.notifications.outbox import Outbox
+from trainvitals_server.notifications.targets import Target, open_targets
 from trainvitals_server.runs.pulse import Pulse
 from trainvitals_server.runs.story import Stories
 from trainvitals_server.runs.summary import Summaries
@@ -45,6 +47,7 @@ class Parts:
     pulse: Pulse
     stories: Stories
     summaries: Summaries
+    targets: Sequence[Target] = ()
     hub: Hub = field(default_factory=Hub)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     upkeep: asyncio.Event = field(default_factory=asyncio.Event)  # set where something is to be deleted
@@ -85,6 +88,9 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
         known = sessions.valid(connection, tokens.fingerprint, clock.now())
         pulse = Pulse(runs.unfinished(connection), clock.monotonic())
 
+    targets = open_targets(settings.notify)
+    finish = Outbox().fill if targets else lambda tx: None  # with nowhere to send to, nothing is put in
+
     def publish(changes: Changes) -> None:
         loop.call_soon_threadsafe(parts.committed, changes)
 
@@ -96,10 +102,11 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
         sessions=Sessions(tokens.fingerprint, known, clock),
         attempts=Attempts(clock),
         books=books,
-        writer=Writer(database, publish, books.forget, clock),
+        writer=Writer(database, publish, books.forget, clock, finish=finish),
         pulse=pulse,
         stories=stories,
         summaries=Summaries(database, pulse, stories),
+        targets=targets,
     )
     parts.writer.start()
     return parts

@@ -7,6 +7,7 @@ from pathlib import Path
 from trainvitals import home
 from trainvitals_server.errors import SettingsError
 from trainvitals_server.life.retention import Retention
+from trainvitals_server.notifications.targets import open_targets
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
@@ -15,7 +16,8 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 class Settings:
     """Where to listen and where to keep things. `port` 0 takes a free one; `directory` and `db` default to the
     per-user directory and a database in it; `public_hosts` are the names browsers may use for this server, beside
-    those of the loopback; `retain` says which runs are deleted in time. Raises `SettingsError`."""
+    those of the loopback; `retain` says which runs are deleted in time; `notify` are the addresses that messages about
+    alerts are sent to. Raises `SettingsError`."""
 
     host: str = "127.0.0.1"
     port: int = 8787
@@ -26,6 +28,7 @@ class Settings:
     tls_key: Path | None = None
     public_hosts: tuple[str, ...] = ()
     retain: Retention = field(default_factory=Retention)
+    notify: tuple[str, ...] = field(default=(), repr=False)  # addresses hold secrets
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -37,6 +40,7 @@ class Settings:
                 raise SettingsError(f"expected a PEM file, got {str(file)!r}, which is not a file")
         if not (is_loopback(self.host) or self.tls or self.behind_proxy):
             raise SettingsError(f"expected a loopback address, TLS or --behind-proxy, got host {self.host!r} without")
+        open_targets(self.notify)
 
     @property
     def tls(self) -> bool:

@@ -49,4 +49,21 @@ def test_what_is_ill_formed_is_refused(data: bytes) -> None:
 def test_a_message_of_the_other_direction_is_refused() -> None:
     """A trainer cannot be welcomed by a trainer."""
     with pytest.raises(msgspec.ValidationError):
-        wire.decode_to_server(wire.encode(wire.Welcome(protocol=1, committed=-1)))
+        wire.decode_to_server(wire.encode(wire.Welcome(protocol=wire.PROTOCOL, committed=-1)))
+
+
+def test_a_batch_ends_where_its_last_gap_does() -> None:
+    """Its last record may stand for many numbers."""
+    gap = wire.Gap(count=9, reason="r", since=0.0, until=0.0, through=20)
+    notice = wire.encode(wire.Notice(step=0, time=0.0, code="c", text="t"))
+    assert wire.Batch(first=11, records=[notice, wire.encode(gap)]).last == 20
+    assert wire.Batch(first=11, records=[wire.encode(gap), notice]).last == 12
+    assert wire.Batch(first=30, records=[wire.encode(gap)]).last == 30
+    assert wire.Batch(first=30, records=[b"\xc1"]).last == 30
+    assert wire.Batch(first=30, records=[]).last == 29
+
+
+def test_what_a_message_is_can_be_told_without_decoding_it() -> None:
+    """Whatever else is in it."""
+    assert wire.tag(wire.encode(wire.Frame(layout=0, step=1, time=0.0, values=bytes(8)))) == "frame"
+    assert [wire.tag(data) for data in (b"", b"\x80", b"\xc1", b"\x81\xa1t\xa1\xff")] == [""] * 4

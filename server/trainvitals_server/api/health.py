@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from trainvitals_server.api.answers import Json, TheParts
 from trainvitals_server.auth.roles import needs
 from trainvitals_server.parts import Parts
-from trainvitals_server.store import alerts, events, journal, runs
+from trainvitals_server.store import alerts, events, journal, notifications, runs
 
 router = APIRouter()
 
@@ -51,6 +51,11 @@ def lines(parts: Parts) -> Iterator[str]:
             "events_stored_total": ("Events stored.", events.count(connection)),
             "quarantined_total": ("Records that were set aside.", journal.quarantined(connection)),
         }
+        outbox = notifications.counts(connection)
+        totals |= {
+            "notifications_sent_total": ("Messages that every target has.", outbox.get("sent", 0)),
+            "notifications_failed_total": ("Messages given up.", outbox.get("failed", 0)),
+        }
         opened = sum(alert.status != "resolved" for alert in alerts.find(connection))
     hub = parts.hub
     totals |= {
@@ -64,6 +69,7 @@ def lines(parts: Parts) -> Iterator[str]:
         "trainers": ("Connected trainers.", len(parts.connections)),
         "browsers": ("Connected live sockets.", len(hub.clients)),
         "alerts_open": ("Alerts that are not resolved.", opened),
+        "notifications_waiting": ("Messages not sent yet.", outbox.get("waiting", 0)),
         "writable": ("1 while the database can be written.", int(not parts.writer.trouble)),
     }
     for kind, metrics in (("counter", totals), ("gauge", gauges)):

@@ -13,6 +13,7 @@ from trainvitals_server.cli.failure import Failure
 from trainvitals_server.cli.text import safe, show_json
 from trainvitals_server.errors import SettingsError
 from trainvitals_server.life import retention
+from trainvitals_server.notifications.addresses import configured
 from trainvitals_server.settings import Settings
 
 
@@ -33,6 +34,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="AGE,SIZE",
         help="delete ended runs after an age (30d) or, those that ended first, to keep the database below a size"
         " (20GB); 30d,20GB does both. Live and pinned runs are kept; a lost run counts as ended after a day",
+    )
+    parser.add_argument(
+        "--notify",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where to send alerts, beside TRAINVITALS_ALERT_URLS (which other users cannot read); repeatable",
     )
     parser.add_argument("--json", action="store_true", help="print the address as JSON")
 
@@ -68,4 +76,5 @@ def settings(options: argparse.Namespace) -> Settings:
         tls_key=options.tls_key,
         public_hosts=tuple(options.public_host),
         retain=retention.parse(options.retain),
+        notify=configured(options.notify),
     )

@@ -8,8 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 GRACE = 10.0  # seconds between asking a child to end and ending it
 
-# A user's own settings must not lead the demonstration to another server, token or run.
-PRIVATE = ("TRAINVITALS_SERVER", "TRAINVITALS_TOKEN", "TRAINVITALS_MODE", "TRAINVITALS_RUN_ID", "TRAINVITALS_DIR")
+# A user's own settings must not lead the demonstration to another server, token or run, nor call anybody out for it.
+PRIVATE = (
+    "TRAINVITALS_SERVER",
+    "TRAINVITALS_TOKEN",
+    "TRAINVITALS_MODE",
+    "TRAINVITALS_RUN_ID",
+    "TRAINVITALS_DIR",
+    "TRAINVITALS_ALERT_URLS",
+)
 
 
 class Child:

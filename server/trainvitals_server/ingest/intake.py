@@ -57,29 +57,34 @@ def _lead(tx: Transaction, producer: runs.Producer, *, new: bool) -> None:
 
 
 def take(tx: Transaction, books: Books, who: runs.Producer, batch: wire.Batch) -> Outcome:
-    """Store a batch. The outcome says where the watermark is now."""
+    """Store a batch. The outcome says where the watermark is now. Of a gap that stands for several numbers, some of
+    which were committed before, the rest is taken: the batch then ends with it and nothing else in it is fresh."""
     committed = runs.committed(tx.connection, who.id)
     if batch.first > committed + 1:
         return Outcome(committed, hole=True)
-    fresh = batch.records[committed + 1 - batch.first :]
-    if not fresh:
+    last = batch.last
+    if last <= committed:
         return Outcome(committed)
-    intake = Intake(tx, books, who)
+    known = min(committed + 1 - batch.first, len(batch.records) - 1)
+    intake = Intake(tx, books, who, committed, batch.first + len(batch.records) - 1)
     rejected = []
-    for seq, data in enumerate(fresh, committed + 1):
+    for seq, data in enumerate(batch.records[known:], batch.first + known):
         if reason := intake.record(seq, data):
             journal.quarantine(tx.connection, who.id, seq=seq, now=tx.now, reason=reason, record=data)
             rejected.append((seq, reason))
     intake.finish()
-    runs.advance(tx.connection, who.id, committed + len(fresh), dropped=intake.dropped)
-    return Outcome(committed + len(fresh), rejected=tuple(rejected))
+    runs.advance(tx.connection, who.id, last, dropped=intake.dropped)
+    return Outcome(last, rejected=tuple(rejected))
 
 
 class Intake:
-    """One batch's records, one after another."""
+    """One batch's records, one after another. What is at or below `committed` came before; `end` is the number of
+    the batch's last record."""
 
-    def __init__(self, tx: Transaction, books: Books, who: runs.Producer) -> None:
+    def __init__(self, tx: Transaction, books: Books, who: runs.Producer, committed: int, end: int) -> None:
         self.dropped = 0
+        self._committed = committed
+        self._end = end
         self._tx = tx
         self._books = books
         found = runs.find_producer(tx.connection, who.run, who.producer)
@@ -135,9 +140,20 @@ class Intake:
             raise ValueError(f"expected a count of records, got {record.count}")
         for step in (record.first_step, record.last_step):
             _check_place(step or 0, 0.0)
+        if record.through is not None:
+            record = self._rest(record, record.through)
         self._gathering.flush(self._tx, self._books)
         self.dropped += record.count
         transitions.record_event(self._tx, self._producer, record, seq=self._seq)
+
+    def _rest(self, record: wire.Gap, through: int) -> wire.Gap:
+        """What a gap that stands for several numbers says of those that were not committed before."""
+        if self._seq != self._end:
+            raise ValueError(f"expected a gap through {through} at the end of its batch, got more records behind it")
+        if not self._seq <= through < wire.MAX_SEQUENCE:
+            raise ValueError(f"expected a gap from {self._seq} to reach a number from there on, got {through}")
+        known = max(self._committed - self._seq + 1, 0)
+        return msgspec.structs.replace(record, count=max(record.count - known, 0))
 
     def _event(self, record: wire.Event) -> None:
         _check_place(record.step, record.time)
@@ -152,7 +168,7 @@ class Intake:
         if record.state in ("finished", "failed"):
             runs.note_end(self._tx.connection, self._producer.id, record.state, reason)
         if self._newest and self._producer.rank == 0:
-            transitions.signal(self._tx, self._producer.run, record.state, reason)
+            transitions.signal(self._tx, self._producer.run, record.state, reason, record)
 
     def _command(self, record: wire.CommandUpdate) -> None:
         check_free(record.result, "result")

@@ -1,9 +1,12 @@
 """Letting the rules see a block, inside the writer's transaction, and what becomes of their findings."""
 
+import numpy as np
+
 from trainvitals import wire
 from trainvitals_server.alerts import Alert, advance, supersede
 from trainvitals_server.ingest.books import Books
 from trainvitals_server.ingest.transaction import Transaction
+from trainvitals_server.notifications.notable import AlertChange, change
 from trainvitals_server.rules import Block, Finding, judge
 from trainvitals_server.runs import transitions
 from trainvitals_server.store import alerts, events, rule_states, runs
@@ -21,11 +24,22 @@ def judge_block(tx: Transaction, books: Books, producer: runs.Producer, block: B
         before = alerts.get(tx.connection, producer.run, finding.rule, finding.layer, producer.rank)
         after = _follow(before, finding, producer, tx.now, newest=newest)
         if after is not None and after != before and (before is not None or _room(tx, after)):
-            tx.changes[producer.run].alerts.append(alerts.save(tx.connection, after))
+            saved = alerts.save(tx.connection, after)
+            tx.changes[producer.run].alerts.append(saved)
+            if how := change(before, saved):
+                tx.notable.append(AlertChange(saved, how, _time(block, finding.step)))
     step = int(block.steps[-1]) if len(block.steps) else block.events[-1].step
     for rule, error in faults:
         fault = wire.ProbeFault(step=step, time=tx.now, probe=f"rule {rule}", error=error, disabled=True)
         transitions.record_event(tx, producer, fault, seq=events.SERVER)
+
+
+def _time(block: Block, step: int) -> float:
+    """When the trainer reached a step of this block, by its clock (Unix seconds)."""
+    told = [event.time for event in block.events if event.step == step]
+    if told or not len(block.steps):
+        return max(told or [event.time for event in block.events])
+    return float(block.times[max(0, int(np.searchsorted(block.steps, step, "right")) - 1)])
 
 
 def _room(tx: Transaction, alert: Alert) -> bool:

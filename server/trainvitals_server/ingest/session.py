@@ -15,7 +15,7 @@ from trainvitals_server.ingest.freeform import check_free
 
 HELLO_SECONDS = 5.0
 RETRY_SECONDS = 1.0
-MAX_SEQUENCE = 1 << 53
+MAX_SEQUENCE = wire.MAX_SEQUENCE
 RUN_ID = re.compile(wire.ID_PATTERN)
 POLICY, NOT_DECODABLE = 1008, 1007  # websocket close codes
 
@@ -58,7 +58,7 @@ class Session:
 
     def __init__(self) -> None:
         self.state = State.AWAITING_HELLO
-        self._asked: int | None = None  # the gap that was nacked last
+        self._hole: tuple[int, int] | None = None  # what was asked for last, and the newest batch behind it
 
     def receive(self, data: bytes) -> wire.Hello | wire.Batch | Close:
         """What to do about a message: enter, store, or close."""
@@ -84,20 +84,25 @@ class Session:
         """The answer to a hello."""
         return wire.Welcome(protocol=wire.PROTOCOL, committed=committed)
 
-    def answer(self, outcome: Outcome) -> list[wire.Ack | wire.Nack]:
-        """The answer to a batch. A hole is nacked once: what was in flight behind it falls into the same one."""
+    def answer(self, first: int, outcome: Outcome) -> list[wire.Ack | wire.Nack]:
+        """The answer to the batch that begins with record `first`."""
         if outcome.hole:
-            expected = outcome.committed + 1
-            again, self._asked = self._asked == expected, expected
-            return [] if again else [wire.Nack(kind="gap", seq=expected)]
-        self._asked = None
+            return self._ask(first, outcome.committed + 1)
+        self._hole = None
         rejected = [wire.Nack(kind="permanent", seq=seq, reason=reason) for seq, reason in outcome.rejected]
         return [*rejected, wire.Ack(seq=outcome.committed)]
 
     def retry(self, first: int, reason: str) -> wire.Nack:
         """The answer where the store could not take the batch now."""
-        self._asked = None
+        self._hole = None
         return wire.Nack(kind="retry", seq=first, after=RETRY_SECONDS, reason=reason)
+
+    def _ask(self, first: int, expected: int) -> list[wire.Ack | wire.Nack]:
+        """A hole is nacked once for all that was in flight behind it; where batches begin anew, the one that was asked
+        for did not come, and it is asked for again."""
+        asked, newest = self._hole or (-1, -1)
+        self._hole = expected, first
+        return [] if asked == expected and first > newest else [wire.Nack(kind="gap", seq=expected)]
 
 
 def objection(hello: wire.Hello) -> str:

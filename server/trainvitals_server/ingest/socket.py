@@ -118,7 +118,7 @@ class Link:
 
     async def _answer(self, owed: Owed) -> Sequence[wire.Message]:
         try:
-            return self._session.answer(await owed.outcome)
+            return self._session.answer(owed.first, await owed.outcome)
         except StoreBusyError as error:
             return [self._session.retry(owed.first, str(error))]
 

@@ -3,13 +3,16 @@
 from dataclasses import dataclass, field
 
 from trainvitals_server.changes import Changes
+from trainvitals_server.notifications.notable import Notable
 from trainvitals_server.store.transactions import Connection
 
 
 @dataclass
 class Transaction:
-    """The writing connection, the time (Unix seconds), and what has changed so far."""
+    """The writing connection, the time (Unix seconds), what has changed so far, and what of it people may want to be
+    told."""
 
     connection: Connection
     now: float
     changes: Changes = field(default_factory=Changes)
+    notable: list[Notable] = field(default_factory=list)

@@ -44,10 +44,17 @@ class Job:
 
 
 class Writer(threading.Thread):
-    """`publish` is called with what was committed, `forget` after anything was rolled back; both on this thread."""
+    """`publish` is called with what was committed, `forget` after anything was rolled back, `finish` with each piece of
+    work that is done and not yet committed; all on this thread."""
 
     def __init__(
-        self, database: Database, publish: Callable[[Changes], None], forget: Callable[[], None], clock: Clock
+        self,
+        database: Database,
+        publish: Callable[[Changes], None],
+        forget: Callable[[], None],
+        clock: Clock,
+        *,
+        finish: Callable[[Transaction], None] = lambda tx: None,
     ) -> None:
         super().__init__(name="trainvitals-writer", daemon=True)
         self.trouble = ""  # why the database cannot be written now
@@ -56,6 +63,7 @@ class Writer(threading.Thread):
         self._publish = publish
         self._forget = forget
         self._clock = clock
+        self._finish = finish
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
 
@@ -109,6 +117,7 @@ class Writer(threading.Thread):
         try:
             with part(tx.connection):
                 job.result = job.work(own)
+                self._finish(own)
         except StoreBusyError:
             raise
         except Exception as error:  # whatever a job raises is its caller's, never the other jobs'

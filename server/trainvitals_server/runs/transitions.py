@@ -1,12 +1,14 @@
 """Moving a run to its next state, inside the writer's transaction."""
 
 import math
+from typing import Literal
 
 from trainvitals import wire
 from trainvitals_server.clock import iso
 from trainvitals_server.commands import progress
 from trainvitals_server.ingest.transaction import Transaction
-from trainvitals_server.runs.states import ENDED, NEXT, Signal
+from trainvitals_server.notifications.notable import Ending
+from trainvitals_server.runs.states import ENDED, GONE_SECONDS, NEXT, SILENCE_SECONDS, Signal
 from trainvitals_server.store import events, runs
 
 # What the server observed by its clock, as a recorded event: silence is never shown as health.
@@ -17,8 +19,9 @@ OBSERVED = {
 }
 
 
-def signal(tx: Transaction, run: str, what: Signal, reason: str = "") -> None:
-    """Apply a signal to a run, record it where it moved the run, and note it for the browsers."""
+def signal(tx: Transaction, run: str, what: Signal, reason: str = "", record: wire.Lifecycle | None = None) -> None:
+    """Apply a signal to a run, record it where it moved the run, and note it for the browsers. `record` is what the
+    trainer said; None where the server saw for itself."""
     row = runs.get(tx.connection, run)
     state = NEXT.get((row["state"], what)) if row is not None else None
     if state is None:
@@ -28,8 +31,34 @@ def signal(tx: Transaction, run: str, what: Signal, reason: str = "") -> None:
     tx.changes[run].state = state
     if ended is not None:
         progress.abandon(tx, run, f"the run has {state}, and its trainer did not say how this ended")
+    if state in ("failed", "lost"):
+        _note_ending(tx, run, state, reason or OBSERVED.get(what, ""), record)
     if what in OBSERVED:
         observe(tx, run, wire.Notice(step=_step(tx, run), time=tx.now, code=state, text=OBSERVED[what]))
+
+
+def _note_ending(
+    tx: Transaction, run: str, state: Literal["failed", "lost"], reason: str, record: wire.Lifecycle | None
+) -> None:
+    """Note that a run failed or was lost, for those who want to be told."""
+    newest = runs.newest_rows(tx.connection, run)
+    if not newest:
+        return
+    who = newest[0]["producer"]
+    if record is not None:
+        tx.notable.append(Ending(run, state, reason, who, record.step, record.time, record.time))
+        return
+    last = newest[0]["last_time"] or newest[0]["started"]
+    told = tx.now if _hung(tx, run, last) else last
+    tx.notable.append(Ending(run, state, reason, who, _step(tx, run), tx.now, told))
+
+
+def _hung(tx: Transaction, run: str, last: float) -> bool:
+    """Whether a run fell silent, connected, while what it had told at `last` was new. Its loss is then news, however
+    long it hung; that of a run whose spool was found late is as old as what the spool told last."""
+    found = events.newest(tx.connection, run, "notice", 1 << 53)
+    stalled = found is not None and isinstance(found.record, wire.Notice) and found.record.code == "stalled"
+    return found is not None and stalled and found.time - last < SILENCE_SECONDS[1] + GONE_SECONDS
 
 
 def observe(tx: Transaction, run: str, record: wire.Event) -> None:

@@ -18,12 +18,12 @@ ROWS = 8  # of values, up to 256 KiB each
 
 def hide(connection: sqlite3.Connection, run: str, now: float, reason: str) -> bool:
     """Make a run invisible and remember it as deleted; False where there is none. What asks something of trainers or
-    people goes at once: its commands and alerts."""
+    people goes at once: its commands, alerts and messages."""
     row = connection.execute("SELECT name FROM runs WHERE id = ? AND hidden = ''", (run,)).fetchone()
     if row is None:
         return False
     connection.execute("UPDATE runs SET hidden = 'deleting' WHERE id = ?", (run,))
-    for table in ("alerts", "commands"):
+    for table in ("alerts", "commands", "notifications"):
         connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
     kept = {"run": run, "name": row[0], "time": now, "reason": reason}
     sqlite_utils.Database(connection).table("deleted_runs").insert(kept, replace=True)

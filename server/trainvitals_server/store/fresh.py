@@ -2,13 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals_server.store import codec, shelves
-from trainvitals_server.store.course import Counts, Course, lay
+from trainvitals_server.store.course import Counts, Course, lay, plain_counts
 from trainvitals_server.store.stretch import Stretch
+
+READ_CELLS = 1 << 20  # buckets x series that are put into one course
 
 
 def completes(shelf: shelves.Shelf, last_step: int) -> bool:
@@ -81,27 +84,56 @@ def read(
     high: int,
     columns: NDArray[np.intp] | None = None,
 ) -> Iterator[Course]:
-    """The buckets of a layout of `width` columns, numbers `low` to before `high`, by row; of all columns or of some."""
+    """The buckets of a layout of `width` columns, numbers `low` to before `high`, about `READ_CELLS` at a time; of all
+    columns or of some."""
     rows = connection.execute(
         "SELECT shape, edges, odd FROM fresh_buckets WHERE layout = ?1 AND start < ?3 AND start >= coalesce("
         "(SELECT max(start) FROM fresh_buckets WHERE layout = ?1 AND start <= ?2), ?2) ORDER BY start",
         (shelf.layout, low, high),
     )
+    steps, some, cells = shelf.width_of(0), [], 0
     for row in rows:
-        course = _course(row, shelf.width_of(0), width, columns)
-        first, last = np.searchsorted(course.at, [low, high])
-        if first < last:
-            yield course.part(slice(int(first), int(last)))
+        some.append(_unpack(row, width, columns))
+        cells += some[-1].edges[0].size
+        if cells >= READ_CELLS:
+            yield from _within(_join(some, steps), low, high)
+            some, cells = [], 0
+    if some:
+        yield from _within(_join(some, steps), low, high)
 
 
-def _course(row: sqlite3.Row, steps: int, width: int, columns: NDArray[np.intp] | None) -> Course:
+class _Row(NamedTuple):
+    shape: NDArray[np.int64]  # [4, k]
+    edges: NDArray[np.float32]  # [5, k, m]
+    odd: Counts | None  # [6, k, m]
+
+
+def _unpack(row: sqlite3.Row, width: int, columns: NDArray[np.intp] | None) -> _Row:
     shape = np.frombuffer(row[0], "<i8").reshape(4, -1)
     k = shape.shape[1]
     edges = np.frombuffer(row[1], "<f4").reshape(5, k, width)
     odd = None if row[2] is None else codec.unpack_integers(row[2], (6, k, width))
     if columns is not None:
         edges, odd = edges[:, :, columns], None if odd is None else odd[:, :, columns]
+    return _Row(shape, edges, odd)
+
+
+def _join(some: list[_Row], steps: int) -> Course:
+    """Rows that follow one another, put together before anything is made of them: there may be hundreds."""
+    shape = np.concatenate([row.shape for row in some], axis=1)
+    edges = np.concatenate([row.edges for row in some], axis=1)
+    odd = None
+    if any(row.odd is not None for row in some):
+        m = edges.shape[2]
+        spelled = [plain_counts(steps, row.shape, m) if row.odd is None else row.odd for row in some]
+        odd = np.concatenate(spelled, axis=1)
     return with_mean(steps, shape, *edges, odd=odd)
+
+
+def _within(course: Course, low: int, high: int) -> Iterator[Course]:
+    first, last = np.searchsorted(course.at, [low, high])
+    if first < last:
+        yield course.part(slice(int(first), int(last)))
 
 
 def with_mean(

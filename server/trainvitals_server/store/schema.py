@@ -3,6 +3,7 @@
 History
 - `life`: what is kept or goes: runs pinned, hidden while they are deleted or imported, remembered once deleted; views.
 - `pyramid`: buckets of every series, and the frames of before as compressed columns.
+- `notifications`: messages to people, an outbox.
 - `second`: which producers step together, and how each ended; a command has parts, one for each rank it addresses.
 - `first`: runs, producers, series, layouts, frames, events, rule states, alerts, commands, audit, quarantine, sessions.
 """
@@ -226,6 +227,28 @@ LIFE = (
 )
 
 
+NOTIFICATIONS = (
+    # Messages to people, written with what they tell of and claimed under a lease by the server that sends them.
+    """
+    CREATE TABLE notifications (
+        id TEXT PRIMARY KEY,                  -- what receivers may tell repeats by
+        run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE,
+        created REAL NOT NULL,
+        due REAL NOT NULL,                    -- not to be sent before
+        held INTEGER NOT NULL,                -- how many messages this one stands for; 0: it is one itself
+        state TEXT NOT NULL DEFAULT 'waiting',  -- waiting, sent, failed
+        tries INTEGER NOT NULL DEFAULT 0,
+        holder TEXT,                          -- who sends it ...
+        lease REAL,                           -- ... until then; NULL: nobody does
+        done BLOB NOT NULL,                   -- the targets that have it, without their secrets; MessagePack
+        error TEXT NOT NULL DEFAULT '',       -- of the last try
+        body BLOB NOT NULL                    -- the message, MessagePack
+    )""",
+    "CREATE INDEX notifications_waiting ON notifications (due) WHERE state = 'waiting'",
+    "CREATE INDEX notifications_run ON notifications (run, created)",
+)
+
+
 PYRAMID = (
     # How far a layout's frames have come. Up to here its buckets and spans are the truth; what lies beyond is read
     # from the rows that they will be made of. Every change of a watermark is one transaction with what it tells of.
@@ -332,6 +355,13 @@ def first(db: Database) -> None:
 def second(db: Database) -> None:
     """Several ranks of one run."""
     for statement in SECOND:
+        db.execute(statement)
+
+
+@MIGRATIONS()
+def notifications(db: Database) -> None:
+    """The outbox."""
+    for statement in NOTIFICATIONS:
         db.execute(statement)
 
 

@@ -79,7 +79,7 @@ class FakeServer:
             message = wire.decode_to_server(data)
             if isinstance(message, wire.Hello):
                 self.hellos.append(message)
-                await connection.send(wire.encode(wire.Welcome(protocol=1, committed=len(self.stored) - 1)))
+                await connection.send(wire.encode(wire.Welcome(protocol=wire.PROTOCOL, committed=len(self.stored) - 1)))
                 continue
             answer = self.on_batch(message) if self.on_batch else self.accept(message)
             if answer is not None:

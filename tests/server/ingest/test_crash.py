@@ -11,6 +11,7 @@ from websockets.sync.client import unix_connect
 from program import Program
 from served import frame, identify, layout
 from trainvitals import home, wire
+from trainvitals_server.store import points
 
 MESSAGES = [layout(("", wire.RUN, wire.LOSS)), *(frame(step, [step]) for step in range(20_000))]
 RECORDS = [wire.encode(message) for message in MESSAGES]
@@ -23,7 +24,7 @@ def stream(program: Program, acked: list[int], on_ack: threading.Event) -> None:
     assert announced is not None
     headers = {"Authorization": f"Bearer {program.token('ingest')}"}
     with unix_connect(announced.socket, "ws://localhost/ws/trainer", additional_headers=headers) as socket:
-        socket.send(wire.encode(wire.Hello(protocol=1, identity=identify(), first=0, next=len(RECORDS))))
+        socket.send(wire.encode(wire.Hello(protocol=wire.PROTOCOL, identity=identify(), first=0, next=len(RECORDS))))
         welcome = wire.decode_to_trainer(socket.recv(10))
         assert isinstance(welcome, wire.Welcome)
         assert welcome.committed >= (acked[-1] if acked else -1)
@@ -63,10 +64,11 @@ def test_a_killed_server_lost_nothing_acked_and_stores_nothing_twice(tmp_path: P
         program.stop()
     assert acked == sorted(acked)
     with sqlite3.connect(program.directory / "trainvitals.db") as connection:
-        rows = connection.execute("SELECT steps FROM frames ORDER BY first_step").fetchall()
+        stored = list(points.read(connection, 1, 1, 0, 20_000))
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
     connection.close()
-    np.testing.assert_array_equal(np.concatenate([np.frombuffer(row[0], "<i8") for row in rows]), np.arange(20_000))
+    np.testing.assert_array_equal(np.concatenate([one.steps for one in stored]), np.arange(20_000))
+    np.testing.assert_array_equal(np.concatenate([one.values[:, 0] for one in stored]), np.arange(20_000))
 
 
 def swallow(program: Program, acked: list[int], on_ack: threading.Event) -> None:

@@ -45,7 +45,7 @@ def test_a_message_out_of_turn_ends_the_session(before: list[wire.Hello], messag
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"protocol": 99}, "expected protocol 1, got 99"),
+        ({"protocol": 99}, "expected protocol 2, got 99"),
         ({"identity": identify(run="../etc")}, "expected a run id"),
         ({"identity": identify(producer="")}, "expected a producer id"),
         ({"identity": identify(rank=-1)}, "expected a rank"),
@@ -108,7 +108,7 @@ def test_one_long_record_may_come_alone() -> None:
 
 def test_a_batch_is_answered_by_its_rejects_and_then_the_watermark() -> None:
     """The stream goes on past what will never be accepted."""
-    answer = Session().answer(Outcome(7, rejected=((5, "why"),)))
+    answer = Session().answer(5, Outcome(7, rejected=((5, "why"),)))
     assert answer == [wire.Nack(kind="permanent", seq=5, reason="why"), wire.Ack(seq=7)]
 
 
@@ -116,7 +116,14 @@ def test_a_hole_is_nacked_once_for_all_that_was_in_flight_behind_it() -> None:
     """And again only if it comes again later."""
     session = Session()
     hole = Outcome(4, hole=True)
-    assert session.answer(hole) == [wire.Nack(kind="gap", seq=5)]
-    assert session.answer(hole) == []
-    assert session.answer(Outcome(9)) == [wire.Ack(seq=9)]
-    assert session.answer(Outcome(9, hole=True)) == [wire.Nack(kind="gap", seq=10)]
+    assert session.answer(7, hole) == [wire.Nack(kind="gap", seq=5)]
+    assert session.answer(8, hole) == []
+    assert session.answer(5, Outcome(9)) == [wire.Ack(seq=9)]
+    assert session.answer(11, Outcome(9, hole=True)) == [wire.Nack(kind="gap", seq=10)]
+
+
+def test_a_hole_is_nacked_again_where_what_was_sent_again_did_not_come() -> None:
+    """The batches began anew, without the one that was asked for."""
+    session = Session()
+    hole = Outcome(4, hole=True)
+    assert [len(session.answer(first, hole)) for first in (7, 8, 7, 8)] == [1, 0, 1, 0]

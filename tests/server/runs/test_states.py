@@ -41,7 +41,9 @@ class Run:
         self.seq = 0
 
     async def hello(self, producer: str = "p-1", started: float = 1.0) -> Producer:
-        hello = wire.Hello(protocol=1, identity=identify(producer=producer, started=started), first=0, next=0)
+        hello = wire.Hello(
+            protocol=wire.PROTOCOL, identity=identify(producer=producer, started=started), first=0, next=0
+        )
         who = await self.parts.write(partial(intake.enter, hello=hello))
         self.seq = who.committed + 1
         self.parts.pulse.connect(who.run, who.id, self.hands.monotonic)

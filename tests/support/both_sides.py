@@ -1,0 +1,241 @@
+"""Both sides of the protocol with everything but the sockets: the trainer's spool and session, the server's session
+and store, and between them two queues of messages that a test can meddle with."""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from served import frame, identify, layout
+from trainvitals import wire
+from trainvitals.delivery.session import ProtocolError, Reaction
+from trainvitals.delivery.session import Session as TrainerSession
+from trainvitals.delivery.spool import Spool, SpoolReader
+from trainvitals_server.errors import StoreBusyError
+from trainvitals_server.ingest import intake
+from trainvitals_server.ingest.books import Books
+from trainvitals_server.ingest.session import Close, Session
+from trainvitals_server.ingest.transaction import Transaction
+from trainvitals_server.store import runs
+from trainvitals_server.store.database import Database
+from trainvitals_server.store.transactions import transaction
+
+RUN = "run-1"
+Tamper = Callable[[], None]
+
+
+class CrashError(Exception):
+    """The server dies here."""
+
+
+class Server:
+    """A store and what the writer does to it, without its thread. `fail` is called inside each transaction, `die`
+    between its commit and the answer."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.now = 1_000_000.0
+        self.start()
+
+    def start(self) -> None:
+        """Open the database, as a fresh process does."""
+        self.database = Database(self.path)
+        self.connection = self.database.writer()
+        self.books = Books()
+
+    def stop(self) -> None:
+        """Close it, as the end of a process does."""
+        self.connection.close()
+        self.database.close()
+
+    def enter(self, hello: wire.Hello, fail: Tamper) -> runs.Producer:
+        """What a hello does."""
+        self.now += 1
+        with transaction(self.connection):
+            producer = intake.enter(Transaction(self.connection, self.now), hello)
+            fail()
+        return producer
+
+    def take(self, who: runs.Producer, batch: wire.Batch, fail: Tamper) -> intake.Outcome:
+        """What a batch does."""
+        self.now += 1
+        try:
+            with transaction(self.connection):
+                outcome = intake.take(Transaction(self.connection, self.now), self.books, who, batch)
+                fail()
+        except BaseException:
+            self.books.forget()
+            raise
+        return outcome
+
+    def copy_to(self, path: Path) -> None:
+        """A backup."""
+        path.unlink(missing_ok=True)
+        other = sqlite3.connect(path)
+        self.connection.backup(other)
+        other.close()
+
+    def restore(self, path: Path) -> None:
+        """The database as it was at the backup."""
+        self.stop()
+        for old in self.path.parent.glob(self.path.name + "*"):
+            old.unlink()
+        self.path.write_bytes(path.read_bytes())
+        self.start()
+
+
+@dataclass
+class Trainer:
+    """One producer: what it recorded, its spool, and its end of a connection."""
+
+    spool: Spool
+    kinds: list[str] = field(default_factory=list)  # of each record, by number
+    session: TrainerSession | None = None
+    acked: int = -1  # the highest number it was told to be safe
+    set_aside: set[int] = field(default_factory=set)
+    living: bool = True
+
+    @classmethod
+    def start(cls, folder: Path, number: int, **options: int) -> "Trainer":
+        """A new process of the run."""
+        identity = identify(RUN, f"p-{number}", started=float(number + 1))
+        trainer = cls(Spool(folder / f"p-{number}", identity, **options))
+        trainer.reader = SpoolReader(trainer.spool.path)  # type: ignore[attr-defined]
+        return trainer
+
+    @property
+    def name(self) -> str:
+        """The producer's id."""
+        return self.spool.identity.producer
+
+    def record(self, kind: str) -> None:
+        """Write one record to the spool: a frame, an event, or one that no server can use."""
+        number = len(self.kinds)
+        record: wire.Message = {
+            "layout": lambda: layout(("", wire.RUN, wire.LOSS)),
+            "frame": lambda: frame(number, [float(number)]),
+            "event": lambda: wire.Notice(step=number, time=1e6 + number, code="n", text=str(number)),
+            "bad": lambda: frame(number, [0.0], number=999),
+        }["layout" if number == 0 else kind]()
+        self.spool.append([wire.encode(record)])
+        self.kinds.append("layout" if number == 0 else kind)
+
+
+class Channel:
+    """A connection between one trainer and the server: two queues, and a session at either end."""
+
+    def __init__(self, trainer: Trainer, server: Server) -> None:
+        self.trainer = trainer
+        self.server = server
+        self.to_server: list[bytes] = []
+        self.to_trainer: list[bytes] = []
+        self.session = Session()
+        self.producer: runs.Producer | None = None
+        self.ended = False
+        trainer.session = TrainerSession(trainer.spool.identity)
+        self.to_server.append(wire.encode(trainer.session.hello(trainer.spool.first, trainer.spool.next)))
+
+    def end(self) -> None:
+        """Both ends are gone, and what was on the way with them."""
+        self.ended = True
+        self.to_server.clear()
+        self.to_trainer.clear()
+        self.trainer.session = None
+
+    def send(self) -> bool:
+        """Let the trainer send a batch; whether it had one and was allowed to."""
+        session = self.trainer.session
+        if session is None or not session.may_send():
+            return False
+        batch = self.trainer.reader.batch()  # type: ignore[attr-defined]
+        if batch is None:
+            return False
+        session.sent(batch)
+        self.to_server.append(wire.encode(batch))
+        return True
+
+    def serve(self, fail: Tamper = lambda: None, die: Tamper = lambda: None) -> None:
+        """Let the server handle its next message. Raises CrashError."""
+        message = self.session.receive(self.to_server.pop(0))
+        if isinstance(message, Close):
+            self.end()
+        elif isinstance(message, wire.Hello):
+            try:
+                self.producer = self.server.enter(message, fail)
+            except StoreBusyError:
+                self.end()  # "come again"
+                return
+            die()
+            self._answer(self.session.welcome(self.producer.committed))
+        else:
+            assert self.producer is not None
+            try:
+                outcome = self.server.take(self.producer, message, fail)
+            except StoreBusyError as error:
+                self._answer(self.session.retry(message.first, str(error)))
+                return
+            die()
+            self._answer(*self.session.answer(message.first, outcome))
+
+    def hear(self) -> None:
+        """Let the trainer handle its next message."""
+        session = self.trainer.session
+        assert session is not None
+        try:
+            self._react(session.receive(wire.decode_to_trainer(self.to_trainer.pop(0))))
+        except ProtocolError:
+            self.end()
+
+    def _answer(self, *messages: wire.Message) -> None:
+        self.to_trainer += [wire.encode(message) for message in messages]
+
+    def _react(self, reaction: Reaction) -> None:
+        trainer = self.trainer
+        if reaction.committed is not None:
+            trainer.acked = max(trainer.acked, reaction.committed)
+            trainer.spool.acknowledge(reaction.committed)
+        if reaction.set_aside is not None:
+            trainer.set_aside.add(reaction.set_aside)
+        if reaction.rewind is not None:
+            trainer.reader.seek(reaction.rewind)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the database has of one producer: its watermark, and the numbers of its records, in the order of storing."""
+
+    committed: int
+    frames: list[int]
+    events: list[int]
+    aside: list[int]
+    gaps: list[range]
+
+    def numbers(self) -> list[int]:
+        """Every number accounted for, each as often as it is."""
+        return sorted([*self.frames, *self.events, *self.aside, *(one for gap in self.gaps for one in gap)])
+
+
+def stored(connection: sqlite3.Connection, trainer: Trainer) -> Stored:
+    """Read it from the tables themselves. A frame's number is its step here."""
+    row = connection.execute("SELECT id, committed FROM producers WHERE producer = ?", (trainer.name,)).fetchone()
+    if row is None:
+        return Stored(-1, [], [], [], [])
+    frames = connection.execute(
+        "SELECT steps FROM frames JOIN layouts ON layouts.id = frames.layout WHERE producer = ? ORDER BY frames.id",
+        (row[0],),
+    ).fetchall()
+    events, gaps = [], []
+    for seq, data in connection.execute(
+        "SELECT seq, record FROM events WHERE producer = ? AND seq >= 0 ORDER BY id", (row[0],)
+    ).fetchall():
+        record = wire.decode_record(data)
+        if isinstance(record, wire.Gap):
+            through = seq if record.through is None else record.through
+            gaps.append(range(through - record.count + 1, through + 1))
+        else:
+            events.append(seq)
+    aside = connection.execute("SELECT seq FROM quarantine WHERE producer = ? ORDER BY id", (row[0],)).fetchall()
+    steps = [int(step) for one in frames for step in np.frombuffer(one[0], "<i8")]
+    return Stored(row[1], steps, events, [one[0] for one in aside], gaps)
