@@ -80,7 +80,7 @@ def test_a_live_run_is_refused_unless_forced_and_its_trainer_does_not_bring_it_b
         assert served.ask("DELETE", "/api/runs/live?force=true", "control").status_code == 202
         assert close_of(trainer.socket) == (POLICY, "the run was deleted")
     with served.trainer("live") as again:
-        again.say(wire.Hello(protocol=1, identity=again.identity, first=0, next=5))
+        again.say(wire.Hello(protocol=wire.PROTOCOL, identity=again.identity, first=0, next=5))
         code, reason = close_of(again.socket)
         assert (code, reason[:28]) == (POLICY, "run live was deleted here (a")
     until(lambda: not left(served.service.settings.database, "live"))
