@@ -63,10 +63,19 @@ async def run(parts: Parts) -> None:
 async def compact(parts: Parts, compactor: Compactor, layout: int, *, idle: bool = False) -> None:
     """Do all that is due about a layout. Raises `StoreBusyError`."""
     try:
-        while jobs := await asyncio.to_thread(compactor.plan, layout, idle=idle):
-            for job in jobs:
-                await parts.write(lambda tx, job=job: job(tx.connection))  # type: ignore[misc]
+        while await _compact_once(parts, compactor, layout, idle=idle):
+            pass
     except (StoreBusyError, ReadError):
         raise
     except Exception:  # of one layout; its run may have been deleted meanwhile
         log.exception("the frames of layout %d could not be compacted", layout)
+
+
+async def _compact_once(parts: Parts, compactor: Compactor, layout: int, *, idle: bool) -> bool:
+    """One plan and its jobs, during which no row is freed whose id they name and another run could be given; whether
+    there may be more."""
+    async with parts.row_ids:
+        jobs = await asyncio.to_thread(compactor.plan, layout, idle=idle)
+        for job in jobs:
+            await parts.write(lambda tx, job=job: job(tx.connection))  # type: ignore[misc]
+    return bool(jobs)

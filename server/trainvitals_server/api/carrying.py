@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from trainvitals_server.api.answers import Json, TheParts, unknown
@@ -36,7 +36,10 @@ async def import_run(request: Request, parts: TheParts) -> Json:
     who: Principal = request.state.principal
     async with carrying.room(parts) as folder:
         path = folder / "run.db"
-        await carrying.receive(request.stream(), path)
+        try:
+            await carrying.receive(request.stream(), path)
+        except ClientDisconnect as error:
+            raise RefusedError(400, "expected a whole file, got a part of one") from error
         try:
             run = await importing.import_into(parts, path, role=who.role, origin=who.address)
         except RunExistsError as error:

@@ -20,7 +20,7 @@ from typing import NoReturn, Protocol, cast
 from trainvitals_server.cli.failure import Failure, warn
 
 # What the extra `server` installs and verbs import; a missing one is explained, not shown as a traceback.
-EXTRA = {"fastapi", "starlette", "uvicorn", "sqlite_utils", "plotly", "httpx"}
+EXTRA = {"fastapi", "starlette", "uvicorn", "sqlite_utils", "plotly", "httpx", "zstandard"}
 
 
 class Verb(Protocol):

@@ -53,14 +53,17 @@ async def remove_hidden(parts: Parts) -> None:
     """Remove what is hidden, except what is being imported now, and give its room back."""
     for run in await asyncio.to_thread(_hidden, parts):
         if run not in parts.importing:
-            await repeat(parts, partial(_sweep, run=run))
+            await repeat(parts, partial(_sweep, parts=parts, run=run))
             parts.stories.forget(run)
             parts.summaries.forget(run)
     await repeat(parts, _shrink)
 
 
-def _sweep(tx: Transaction, run: str) -> bool:
-    return deletion.sweep(tx.connection, run)
+def _sweep(tx: Transaction, parts: Parts, run: str) -> bool:
+    more = deletion.sweep(tx.connection, run)
+    if not more:
+        parts.books.forget()  # its row ids may be given to others now
+    return more
 
 
 def _shrink(tx: Transaction) -> bool:
@@ -77,7 +80,10 @@ async def repeat(parts: Parts, work: Callable[[Transaction], bool]) -> None:
                 break
         return more
 
-    while await parts.write(some):
+    more = True
+    while more:
+        async with parts.row_ids:
+            more = await parts.write(some)
         await asyncio.sleep(REST_SECONDS)
 
 

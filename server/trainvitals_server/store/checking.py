@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from trainvitals_server.store import alerts, events, pieces, runs, schema, serie
 from trainvitals_server.store.database import open_reading
 from trainvitals_server.store.packing import unpack
 
+PACE = 200_000  # instructions between two signs of life, while nobody knows how many there will be
 MOST = 100  # problems of one kind that are told
 Progress = Callable[[int, int], None]
 
@@ -28,7 +30,10 @@ def check(path: Path, progress: Progress) -> Found:
     with closing(open_reading(path)) as connection:
         schema.check_version(sqlite_utils.Database(connection))
         names = [row["id"] for row in runs.names(connection)]
+        ticks = count(1)
+        connection.set_progress_handler(lambda: progress(next(ticks), 0), PACE)
         problems = list(_pages(connection))
+        connection.set_progress_handler(None, 0)
         for done, run in enumerate(names):
             progress(done, len(names))
             problems += _run(connection, run)

@@ -1,5 +1,6 @@
 """A run in one file: carried away, opened, taken in elsewhere; and files that are not what they say they are."""
 
+import asyncio
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from kept import contents, tell
 from served import Served, until
 from trainvitals.home import Role
 from trainvitals_server.errors import FileRefusedError, NewerSchemaError
-from trainvitals_server.life import importing
+from trainvitals_server.life import carrying, importing
 from trainvitals_server.life.importing import import_alone
 from trainvitals_server.store import deletion, schema
 from trainvitals_server.store.database import Database, open_reading
@@ -163,6 +164,23 @@ def test_an_import_that_was_killed_half_way_is_gone_at_the_next_start(
         until(lambda: ids(here) == set())
         assert served.ask("POST", "/api/import", "control", content=made[1].read_bytes()).status_code == 201
     assert contents(here, "r1") == contents(made[0], "r1")
+
+
+def test_one_file_at_a_time_and_none_without_room(
+    made: tuple[Path, Path], served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is the trainers' first."""
+    parts = served.service.parts
+    asyncio.run_coroutine_threadsafe(parts.carrying.acquire(), parts.loop).result(10)
+    for method, path in (("POST", "/api/import"), ("GET", "/api/runs/r1/export")):
+        tell(served, "r1", frames=1) if method == "GET" else None
+        answer = served.ask(method, path, "control", content=b"x" if method == "POST" else None)
+        assert (answer.status_code, "one export or import at a time" in answer.text) == (429, True)
+    parts.loop.call_soon_threadsafe(parts.carrying.release)
+    until(lambda: not parts.carrying.locked())
+    monkeypatch.setattr(carrying, "SPARE_BYTES", 1 << 60)
+    answer = served.ask("POST", "/api/import", "control", content=made[1].read_bytes())
+    assert (answer.status_code, "the disk's room" in answer.json()["detail"]) == (413, True)
 
 
 # hostile files

@@ -151,6 +151,23 @@ def test_servers_that_are_killed_while_they_delete_lose_nothing_else(private_hom
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
 
+def test_row_ids_that_are_given_again_mean_the_new_run(served: Served) -> None:
+    """What the writer remembers of the deleted run is not taken for it."""
+    with served.trainer("gone") as trainer:
+        trainer.hello()
+        trainer.store(layout(("a", wire.NORM, wire.MEAN_MIN), ("b", wire.NORM, wire.MEAN_MIN)), frame(7, [1.0, 2.0]))
+        before = served.get("/api/runs/gone/series")["series"]
+        served.ask("DELETE", "/api/runs/gone?force=true", "control")
+        until(lambda: not left(served.service.settings.database, "gone"))
+    with served.trainer("new") as trainer:
+        trainer.hello()
+        trainer.store(layout(("", wire.RUN, wire.LOSS)), frame(3, [5.0]))
+    (loss,) = served.get("/api/runs/new/series")["series"]
+    assert loss["id"] == before[0]["id"]
+    (data,) = served.get("/api/runs/new/data", series=loss["id"])["series"]
+    assert (data["step"], data["first"]) == ([3], [5.0])
+
+
 def rows_in(found: dict[str, int]) -> int:
     return sum(found.values())
 

@@ -1,17 +1,20 @@
 """What `--retain` may say, and what it deletes: ended runs, the first to end first, never a live or pinned one."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from served import Served, Speaker, frame, layout, until
+from served import Served, Speaker, frame, identify, layout, until
 from trainvitals import wire
 from trainvitals_server.clock import Clock
 from trainvitals_server.errors import SettingsError
 from trainvitals_server.life import upkeep
 from trainvitals_server.life.retention import Retention, parse
-from trainvitals_server.store import journal
+from trainvitals_server.store import journal, runs
+from trainvitals_server.store.database import Database
+from trainvitals_server.store.transactions import transaction
 
 DAY = 86400.0
 
@@ -135,3 +138,30 @@ async def test_no_limit_deletes_nothing(private_home: Path) -> None:
     with Served(private_home) as served:
         store(served, "old")
         assert upkeep.overdue(served.service.parts, frozenset()) is None
+
+
+def test_lost_runs_end_after_a_day_and_imported_ones_count_from_their_import(private_home: Path) -> None:
+    """Whatever their own clock says."""
+    now = 100 * DAY
+    states = {
+        "finished": {"state": "finished", "ended": now - 3 * DAY},
+        "lost": {"state": "lost", "last_seen": now - 2 * DAY},
+        "just lost": {"state": "lost", "last_seen": now - DAY / 2},
+        "imported": {"state": "imported", "ended": 1.0, "imported": now - DAY},
+        "live": {"state": "live", "last_seen": 1.0},
+        "pinned": {"state": "failed", "ended": 1.0, "pinned": 1},
+        "hidden": {"state": "failed", "ended": 1.0, "hidden": "deleting"},
+    }
+    database = Database(private_home / "a.db")
+    with closing(database.writer()) as connection:
+        for place, (name, columns) in enumerate(states.items()):
+            with transaction(connection):
+                runs.enter(connection, identify(f"run-{place}", name=name), now)
+                runs.update(connection, f"run-{place}", **columns)
+        found: list[str] = []
+        skip: set[str] = set()
+        while row := runs.oldest_ended(connection, before=now, lost_before=now - DAY, skip=frozenset(skip)):
+            found.append(row["name"])
+            skip.add(row["id"])
+    database.close()
+    assert found == ["finished", "lost", "imported"]
