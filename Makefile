@@ -28,8 +28,9 @@ format: $(VENV)/dev.ok
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/bench.ok  ## what watching costs, beside the peers: into docs/cost.md; and the other benchmarks
+bench: $(VENV)/bench.ok  ## what watching costs and how much a server takes in, beside the peers: into docs/; and the others
 	$(BIN)/python benchmarks/hook.py --cuda --write docs/cost.md
+	$(BIN)/python benchmarks/ingest.py --write docs/ingest.md
 	$(BIN)/python examples/wavessm/three_ways.py
 	$(BIN)/python benchmarks/diagnose.py
 	$(BIN)/python benchmarks/repair.py

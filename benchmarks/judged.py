@@ -12,7 +12,7 @@ import torch
 import trainvitals
 from ramps import Run
 from trainvitals import wire
-from trainvitals.delivery.spool import SpoolReader
+from trainvitals.delivery.reading import SpoolReader
 from trainvitals_server.rules import Block, Finding, judge
 
 Floats = npt.NDArray[np.float64]

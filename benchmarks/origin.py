@@ -21,7 +21,7 @@ from torch.multiprocessing.spawn import start_processes
 import trainvitals
 from plants import BAD, Log, Plant, conv, plants, train
 from trainvitals import wire
-from trainvitals.delivery.spool import SpoolReader
+from trainvitals.delivery.reading import SpoolReader
 
 
 def told(spool: Path | None) -> list[wire.Culprit]:

@@ -99,6 +99,8 @@ def test_sql_lives_in_the_store_alone(path: Path) -> None:
     [
         ("trainvitals", ["torch", "numpy", "websockets", "trainvitals_server", "fastapi"]),
         ("trainvitals.wire", ["torch", "numpy", "websockets", "trainvitals_server", "fastapi"]),
+        ("trainvitals.delivery.recovery", ["torch", "trainvitals_server", "fastapi"]),
+        ("trainvitals_server.cli.sync", ["torch", "fastapi", "uvicorn", "plotly", "sqlite_utils"]),
         ("trainvitals_server.cli", ["torch", "fastapi", "uvicorn", "plotly", "sqlite_utils"]),
     ],
 )

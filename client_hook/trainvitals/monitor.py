@@ -25,9 +25,11 @@ from trainvitals.checkpoint import CheckpointResult
 from trainvitals.control.actions import actions
 from trainvitals.control.desk import RefusedError
 from trainvitals.delivery.address import find_address
+from trainvitals.delivery.courier import DRAIN
 from trainvitals.errors import ConfigurationError
 from trainvitals.evaluated import Evaluated
 from trainvitals.following import Following
+from trainvitals.hanging import Lookout
 from trainvitals.home import home
 from trainvitals.hooks import listen_to_load
 from trainvitals.layers import unwrap
@@ -88,6 +90,7 @@ class Watch(AbstractContextManager["Watch"]):
             safe_point=self._safe_point,
         )
         self._vitals.examiner.on_statistics = self._note
+        self._lookout = Lookout(self._steps, self.notify)
         self._newest = -1
         self._validating = 0  # validations entered and not left
         self._loads: list[RemovableHandle] = []
@@ -103,6 +106,7 @@ class Watch(AbstractContextManager["Watch"]):
             for model in training.models.values():  # what was loaded before `watch`
                 self.on_load(unwrap(model))
             ending.follow(self)
+            self._lookout.start()
             log.info("watching %s, run %s%s", options.name, run, f": {self.url}" if self.url else "")
 
     # --- what the user calls --------------------------------------------------------------------------------------
@@ -140,11 +144,14 @@ class Watch(AbstractContextManager["Watch"]):
         is on; refuses corrupt states. With `metric` (higher is better) the best one is also kept as STEM_best.pth."""
         if self.enabled and not self.closed:
             self._guard.run("step", self._steps.notice_skip, None)
+        self._lookout.saving = True
         try:
             return self._saver.save(Path(path), self._steps.last, dict(extra or {}), metric, repair=self.enabled)
         except Exception as error:  # the promise: nothing raises into training
             log.warning("checkpoint %s could not be saved: %s", path, error, exc_info=error)
             return CheckpointResult("failed", Path(str(path)), reason=f"{type(error).__name__}: {error}")
+        finally:
+            self._lookout.saving = False
 
     def close(self) -> None:
         """The run is finished: deliver what is left (at most 5 s; the rest stays in the spool) and let go of the
@@ -189,9 +196,19 @@ class Watch(AbstractContextManager["Watch"]):
         return self._producer.dropped + self._vitals.dropped
 
     @property
+    def quarantined(self) -> int:
+        """Records that the server refused for good; they are kept in the file `quarantine` in `spool_path`."""
+        return self._producer.quarantined
+
+    @property
     def nan_grad_steps(self) -> int:
         """Observed steps so far in which some gradient was not finite, whether the grad scaler skipped them or not."""
         return self._vitals.examiner.nan_grad_steps
+
+    @property
+    def steps_ended(self) -> int:
+        """How many steps have ended in this process."""
+        return self._steps.ended
 
     @property
     def busy(self) -> bool:
@@ -217,25 +234,35 @@ class Watch(AbstractContextManager["Watch"]):
 
     def end(self, state: str, reason: str, error: str, trace: str) -> None:
         """Record how the run ended, deliver, detach. Idempotent, and raises nothing."""
+        if self.conclude(state, reason, error, trace):
+            self.deliver(DRAIN)
+
+    def conclude(self, state: str, reason: str, error: str, trace: str) -> bool:
+        """The first half of `end`: everything but waiting; whether there is something to wait for."""
         if self.closed:
-            return
+            return False
         self.closed = True
         if not self.enabled:
-            return
-        self._guard.run("step", self._steps.settle, None)
-        self._guard.run("step", self._vitals.finish, None)
-        self._detach()
-        self._guard.run("commands", self._producer.stop_commands, None)
-        ended = wire.Lifecycle(
-            step=self._steps.last,
-            time=time.time(),
-            state=cast("Literal['finished', 'failed']", state),
-            reason=reason,
-            error=error[:2000],
-            traceback=trace[-60_000:],
-        )
-        self._producer.put(ended)
-        if not self._producer.close():
+            return False
+        try:
+            self._lookout.stop()
+            self._guard.run("step", self._steps.settle, None)
+            self._guard.run("step", self._vitals.finish, None)
+            self._detach()
+            self._guard.run("commands", self._producer.stop_commands, None)
+        finally:  # also where Ctrl-C comes in between: a run whose end is not told is a run that is lost
+            self._producer.put(self._ended(state, reason, error, trace))
+            self._producer.stop()
+        return True
+
+    def deliver(self, timeout: float) -> None:
+        """The second half: wait at most `timeout` seconds until the server has everything."""
+        try:
+            done = self._producer.wait(timeout)
+        except BaseException:  # Ctrl-C: whoever waits does not want to, but the end is to be on the disk
+            self._producer.flush()
+            raise
+        if not done:
             log.info("the server does not have all of run %s yet; it is kept in %s", self.run_id, self.spool_path)
 
     def abandon(self) -> None:
@@ -261,12 +288,17 @@ class Watch(AbstractContextManager["Watch"]):
     def _starting(self) -> wire.Lifecycle:
         return wire.Lifecycle(step=self._steps.step, time=time.time(), state="starting")
 
+    def _ended(self, state: str, reason: str, error: str, trace: str) -> wire.Lifecycle:
+        known = cast("Literal['finished', 'failed']", state)
+        said = {"reason": reason, "error": error, "traceback": trace}
+        return wire.Lifecycle(step=self._steps.last, time=time.time(), state=known, **said)
+
     def _succeed(self) -> None:
         """The steps go back: from here on it is another producer of the same run."""
         self._steps.settle()
         self._vitals.advance()
         self._newest = -1
-        self._producer.succeed(self._starting())
+        self._producer.succeed(self._starting(), self._steps.last)
         self._vitals.announce_again()
 
     def _safe_point(self, models: set[str]) -> None:
@@ -283,6 +315,7 @@ class Watch(AbstractContextManager["Watch"]):
         if not self.enabled or self.closed:
             return
         self._validating += 1
+        self._lookout.validation = validation
         self._steps.paused = True
         try:
             self._safe_point(set(self.models))
@@ -294,6 +327,8 @@ class Watch(AbstractContextManager["Watch"]):
     def _end_validation(self, validation: Validation, evaluated: Evaluated) -> None:
         self._validating = max(self._validating - 1, 0)
         self._steps.paused = self._validating > 0
+        if not self._validating:
+            self._lookout.validation = None
         if self.enabled and not self.closed:
             validation.tainted |= evaluated.is_corrupt()
             self._producer.put(validation.event())

@@ -4,6 +4,7 @@ A producer is one process's strictly increasing steps. Where they go back, anoth
 are still delivered, by its own courier, which then ends.
 """
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from trainvitals import wire
 from trainvitals.control.desk import Act, Desk
 from trainvitals.delivery.courier import Courier
 from trainvitals.delivery.depot import Depot, new_identity
+from trainvitals.delivery.remains import SUPERSEDED
 from trainvitals.options import Options
 
 
@@ -35,14 +37,16 @@ class Producer:
         self._base, self._actions = base, actions
         self._open(first)
 
-    def succeed(self, first: wire.Record) -> None:
-        """Another producer begins; the earlier one ends once its records are delivered."""
+    def succeed(self, first: wire.Record, step: int) -> None:
+        """Another producer begins after `step`; the earlier one ends once its records are delivered."""
         previous = self._depot
         self._successions += 1
         if self._desk is not None:
             self._desk.close()
         self._open(first)
         if previous is not None:
+            text = "the steps went back; another producer of this process goes on"
+            previous.put(wire.Notice(step=step, time=time.time(), code=SUPERSEDED, text=text))
             previous.courier.retire()
             self._retired = [courier for courier in self._retired if courier.running] + [previous.courier]
 
@@ -71,11 +75,18 @@ class Producer:
         if self._desk is not None:
             self._desk.close()
 
-    def close(self) -> bool:
-        """Deliver what is queued; True if the server has everything of this producer."""
+    def stop(self) -> None:
+        """Begin to deliver what is left; does not wait."""
         for courier in self._retired:
-            courier.close(0.0)
-        return self._depot is None or self._depot.close()
+            courier.stop(0.0)
+        if self._depot is not None:
+            self._depot.stop()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it is delivered; True if the server has everything of this producer."""
+        for courier in self._retired:
+            courier.wait(0.0)
+        return self._depot is None or self._depot.courier.wait(timeout)
 
     def abandon(self) -> None:
         """In a forked child: the parent's threads and files are none of ours."""
@@ -90,6 +101,11 @@ class Producer:
     def dropped(self) -> int:
         """Records lost before they were numbered."""
         return self._depot.dropped if self._depot else 0
+
+    @property
+    def quarantined(self) -> int:
+        """Records that the server refused for good."""
+        return self._depot.quarantined if self._depot else 0
 
     @property
     def connected(self) -> bool:

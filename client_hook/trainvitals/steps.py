@@ -12,6 +12,7 @@ optimizer that owns parameters of the model (those steps have ended every graph 
 validation or save. Anywhere else a backward may still need them (the version counter would raise).
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -71,7 +72,8 @@ class Steps:
         self._leading: set[int] = set()  # those whose step comes before the clock's, as the first iteration showed
         self._skip_seen = False  # within the explicit step under way
         self._found_inf: torch.Tensor | None = None  # by fused optimizers; their steps are called all the same
-        self._ended_at: float | None = None
+        self.ended_at: float | None = None  # when the last step ended, monotonic seconds
+        self.thread = threading.get_ident()  # which ends the steps
         self._handles: list[RemovableHandle] = []
 
     def attach(self) -> None:
@@ -119,6 +121,11 @@ class Steps:
     def last(self) -> int:
         """The step that ended last; the first one's number before it."""
         return max(self.step - 1, 0)
+
+    @property
+    def ended(self) -> int:
+        """How many steps have ended."""
+        return self._sampling.count
 
     def end(self, step: int | None, loss: Any, output: Any, metrics: Mapping[str, Any]) -> None:
         """`watch.step()`: the step ends here."""
@@ -278,14 +285,14 @@ class Steps:
         step, self.step = self.step, self.step + 1
         due = self._health_due(step)
         seen = None
-        took = now - self._ended_at if self._ended_at else None
+        took = now - self.ended_at if self.ended_at else None
         if skipped or due or self._sampled():
             seen = self._vitals.read_step(step, self._fate(skipped), took)
         self._vitals.forget_gradients()
         self._open, self._unclosed = seen, True
         if due:
             self._vitals.read_weights(step)
-        self._ended_at, self._found_inf = now, None
+        self.ended_at, self._found_inf, self.thread = now, None, threading.get_ident()
         self._backward_seen = self._skip_seen = False
         self._stepped.clear()
         self._sampling.end(took)

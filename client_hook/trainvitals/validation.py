@@ -95,6 +95,11 @@ class Validation(AbstractContextManager["Validation"]):
                 log.warning("validation metric %s: expected a number, got %.80r (%s)", name, value, error)
 
     @property
+    def begun(self) -> int:
+        """Batches begun; does not wait for the device."""
+        return self._index
+
+    @property
     def valid(self) -> int:
         """Batches that raised nothing and gave finite values."""
         self._resolve()

@@ -34,6 +34,7 @@ from trainvitals_server.auth.roles import check_routes
 from trainvitals_server.clock import Clock
 from trainvitals_server.errors import RefusedError, StoreBusyError
 from trainvitals_server.ingest import socket as ingest_socket
+from trainvitals_server.ingest import spools
 from trainvitals_server.life import upkeep
 from trainvitals_server.live import socket as live_socket
 from trainvitals_server.live.announcer import Announcer
@@ -95,7 +96,8 @@ def lifespan(app: FastAPI, settings: Settings, clock: Clock) -> AbstractAsyncCon
             asyncio.create_task(ticker.run(parts)),
             asyncio.create_task(upkeep.run(parts)),
             asyncio.create_task(compactor.run(parts)),
-            asyncio.create_task(Announcer(parts.hub, parts.summaries, clock).run()),
+            asyncio.create_task(Announcer(parts.hub, parts.summaries, clock, parts.writer.state).run()),
+            asyncio.create_task(spools.run(settings)),
         ]
         if parts.targets:
             tasks.append(asyncio.create_task(Sender(parts).run()))

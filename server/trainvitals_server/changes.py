@@ -50,6 +50,10 @@ class Changes(defaultdict[str, RunChanges]):
     def __init__(self) -> None:
         super().__init__(RunChanges)
 
+    def touch(self, run: str) -> None:
+        """Something changed in a run that only its summary shows."""
+        self[run].add(RunChanges())
+
     def add(self, other: "Changes") -> None:
         """Append what changed afterwards."""
         for run, changed in other.items():

@@ -2,7 +2,8 @@
 
 ServerError: base of every error raised on purpose by this package
 ├── SettingsError (also ValueError): the server cannot be started like this
-├── StoreBusyError: the database cannot be written now (locked, disk full); the same again later may succeed
+├── StoreBusyError: the database cannot be used now (locked, disk full); the same again later may succeed
+│   ├── SlowReadError: a read was ended because it took too long
 │   └── NewerSchemaError: a newer program made or changed the database; this one leaves it alone
 ├── FileRefusedError: a file that was to be imported or opened is not what it should be; nothing was changed
 │   └── RunExistsError: it holds a run that is there already
@@ -19,7 +20,11 @@ class SettingsError(ServerError, ValueError):
 
 
 class StoreBusyError(ServerError):
-    """The database cannot be opened or written now."""
+    """The database cannot be opened, written or read now."""
+
+
+class SlowReadError(StoreBusyError):
+    """A read took longer than reads may."""
 
 
 class NewerSchemaError(StoreBusyError):

@@ -17,7 +17,7 @@ from trainvitals_server.commands.delivery import deliver
 from trainvitals_server.ingest.books import Books
 from trainvitals_server.ingest.connections import Connections
 from trainvitals_server.ingest.transaction import Transaction
-from trainvitals_server.ingest.writer import Writer
+from trainvitals_server.ingest.writer import Job, Writer, tell
 from trainvitals_server.live.hub import Hub
 from trainvitals_server.notifications.outbox import Outbox
 from trainvitals_server.notifications.targets import Target, open_targets
@@ -95,6 +95,9 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
     def publish(changes: Changes) -> None:
         loop.call_soon_threadsafe(parts.committed, changes)
 
+    def answer(jobs: list[Job]) -> None:
+        loop.call_soon_threadsafe(tell, jobs)  # one call for all of them: each wakes the loop
+
     parts = Parts(
         settings=settings,
         clock=clock,
@@ -103,7 +106,7 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
         sessions=Sessions(tokens.fingerprint, known, clock),
         attempts=Attempts(clock),
         books=books,
-        writer=Writer(database, publish, books.forget, clock, finish=finish),
+        writer=Writer(database, publish, books.forget, clock, finish=finish, answer=answer),
         pulse=pulse,
         stories=stories,
         summaries=Summaries(database, pulse, stories),

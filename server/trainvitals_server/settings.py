@@ -17,7 +17,7 @@ class Settings:
     """Where to listen and where to keep things. `port` 0 takes a free one; `directory` and `db` default to the
     per-user directory and a database in it; `public_hosts` are the names browsers may use for this server, beside
     those of the loopback; `retain` says which runs are deleted in time; `notify` are the addresses that messages about
-    alerts are sent to. Raises `SettingsError`."""
+    alerts are sent to; `spools` are further folders whose spools it takes in. Raises `SettingsError`."""
 
     host: str = "127.0.0.1"
     port: int = 8787
@@ -29,12 +29,16 @@ class Settings:
     public_hosts: tuple[str, ...] = ()
     retain: Retention = field(default_factory=Retention)
     notify: tuple[str, ...] = field(default=(), repr=False)  # addresses hold secrets
+    spools: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise SettingsError(f"expected a port from 0 to 65535, got {self.port}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise SettingsError("expected a TLS certificate and its key, got only one of them")
+        for folder in self.spools:
+            if not folder.is_dir():
+                raise SettingsError(f"expected a folder of spools, got {str(folder)!r}, which is none")
         for file in (self.tls_cert, self.tls_key):
             if file is not None and not file.is_file():
                 raise SettingsError(f"expected a PEM file, got {str(file)!r}, which is not a file")

@@ -1,27 +1,52 @@
-"""Three things uvicorn's websocket protocol leaves open: a peer that does not read can be expelled, it cannot hold up
-the end of the server, and a refusal before the handshake is no error.
+"""Four things uvicorn's websocket protocol leaves open: a peer that does not read can be expelled, it cannot hold up
+the end of the server, a refusal before the handshake is no error, and how a connection ended is told.
 
 The protocol's own `close` waits until the peer has read what was sent before. An expelled peer finds the close frame
 behind that if it ever reads again, and is cut off if it does not.
 """
 
+from typing import Literal
+
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
+from websockets.frames import Frame
 from websockets.http11 import Request
 
 GRACE_SECONDS = 5.0  # for a peer to read what is left, and to answer the close frame
 
 
 class Transport(WebSocketsSansIOProtocol):
-    """The protocol, with an extension `trainvitals.expel` for its application."""
+    """The protocol, with two extensions for its application: `trainvitals.expel`, and `trainvitals.parting`, which
+    returns how the connection ended, "" while the peer has not ended it."""
+
+    _parting: Literal["", "closed", "broken", "silent", "server"] = ""
+
+    def parting(self) -> Literal["", "closed", "broken", "silent", "server"]:
+        """How the connection ended: by a close frame, broken off, no answer to pings, this server's end."""
+        return self._parting
+
+    def handle_close(self, event: Frame) -> None:
+        """The peer says goodbye."""
+        self._parting = self._parting or "closed"
+        super().handle_close(event)
+
+    def keepalive_timeout(self) -> None:
+        """The peer does not answer."""
+        self._parting = self._parting or "silent"
+        super().keepalive_timeout()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, whoever began it."""
+        self._parting = self._parting or "broken"
+        super().connection_lost(exc)
 
     def handle_connect(self, event: Request) -> None:
         """Offer the extension to the application, which runs only after this has returned."""
         super().handle_connect(event)
         scope = getattr(self, "scope", None)
         if scope is not None:
-            scope["extensions"]["trainvitals.expel"] = self.expel
+            scope["extensions"] |= {"trainvitals.expel": self.expel, "trainvitals.parting": self.parting}
 
     async def send(self, message: ASGISendEvent) -> None:
         """Count a whole refusal as the end of the handshake; the protocol would log it as a fault of ours."""
@@ -45,5 +70,6 @@ class Transport(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """The server ends: 1012, and no more patience than with an expelled peer."""
+        self._parting = self._parting or "server"
         super().shutdown()
         self.loop.call_later(GRACE_SECONDS, self.transport.abort)

@@ -92,3 +92,31 @@ def test_a_replayed_run(open_run: Callable[..., Page], hire: Callable[..., Train
     expect(page.get_by_role("slider", name="Step")).to_be_visible()
     expect(page.locator(".incident")).to_be_visible()
     assert violations(page) == []
+
+
+@THEMES
+def test_a_failed_run_with_losses_and_one_that_hangs(
+    page: Page, open_run: Callable[..., Page], hire: Callable[..., Trainer]
+) -> None:
+    """Traceback, stack, gaps and their explanations opened, and the list with its reasons."""
+    run = f"failed-{secrets.token_hex(4)}"
+    trainer = hire(run)
+    trainer.train(40)
+    trainer.lose(20, 20)
+    trainer.spoil()
+    trainer.train(40)
+    trainer.finish("failed", "ValueError: no", "Traceback (most recent call last):\n" + "  line\n" * 60, "exception")
+    open_run(run)
+    expect(page.locator(".blame.critical pre")).to_be_visible()
+    page.locator(".losses summary").click()
+    page.locator("[data-panel=loss] .about summary").click()
+    assert violations(page) == []
+    hung = hire(f"hung-{run}")
+    hung.train(20)
+    hung.note("hung", "no step ended for 35 s\n  File")
+    open_run(f"hung-{run}")
+    expect(page.locator(".blame.warning pre")).to_be_visible()
+    assert violations(page) == []
+    page.goto(page.url.split("/runs/")[0])
+    expect(page.locator(f"tr[data-run={run}] .reason")).to_be_visible()
+    assert violations(page) == []

@@ -1,5 +1,6 @@
 """A server as a process: what it announces, whom it refuses, how it ends."""
 
+import contextlib
 import signal
 import socket
 import ssl
@@ -12,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from served import Served, close_of
-from trainvitals import home
+from served import Served, close_of, frame, layout
+from trainvitals import home, wire
 from trainvitals_server import service
 from trainvitals_server.errors import SettingsError
 from trainvitals_server.settings import Settings
@@ -114,3 +115,26 @@ def test_tls_is_for_tcp_and_the_local_socket_needs_none(private_home: Path, tmp_
         assert httpx.get(f"{announced.url}/healthz", verify=trusted, trust_env=False).status_code == 200
         with served.trainer() as trainer:
             trainer.hello()
+
+
+def test_sigterm_ends_in_order_with_many_trainers_and_a_browser_that_never_reads(private_home: Path) -> None:
+    """Each is told 1012, the browser is not waited for longer than its grace."""
+    process = subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    served = Served.__new__(Served)  # only its clients: the server is the process
+    served.directory, served.url = private_home, process.stdout.readline().split()[0]
+    columns = [(f"layer.{place}", wire.PARAMETER, wire.GRAD_NORM) for place in range(2000)]
+    with contextlib.ExitStack() as stack:
+        trainers = [stack.enter_context(served.trainer(f"run-{place}")) for place in range(50)]
+        for trainer in trainers:
+            trainer.hello()
+        trainers[0].store(layout(*columns))
+        stack.enter_context(served.live("run-0", max_queue=1, close_timeout=0.1))
+        for batch in range(60):  # 14 MB, more than sockets hold
+            trainers[0].store(*[frame(30 * batch + step, [1.0] * 2000) for step in range(30)])
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert {close_of(trainer.socket)[0] for trainer in trainers} == {1012}
+        assert process.wait(10) == 0
+        assert time.monotonic() - started < 10
+    process.stdout.close()

@@ -20,6 +20,7 @@ ANY = "0.0.0.0"  # noqa: S104  # what must not be bound
         ({"host": ""}, "expected a loopback address"),
         ({"port": 70000}, "expected a port from 0 to 65535, got 70000"),
         ({"tls_cert": Path("a.pem")}, "expected a TLS certificate and its key"),
+        ({"spools": (Path("nowhere"),)}, "expected a folder of spools, got 'nowhere', which is none"),
         ({"tls_cert": Path("a.pem"), "tls_key": Path("b.pem")}, "expected a PEM file, got 'a.pem'"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from served import Served, frame, layout
 from trainvitals import wire
-from trainvitals_server.store import alerts, commands, events, history, pieces, runs, series
+from trainvitals_server.store import alerts, commands, events, history, journal, pieces, runs, series
 from trainvitals_server.store.database import open_reading
 
 LOSS, BROKEN = ("", wire.RUN, wire.LOSS), ("a", wire.NORM, wire.NONFINITE_CHANNELS)
@@ -30,6 +30,9 @@ def tell(served: Served, run: str, *, frames: int = 100, state: str = "finished"
         )
         gap = wire.Gap(count=3, reason="disk", since=1e6, until=1e6 + 1, first_step=start + 50, last_step=start + 52)
         trainer.store(bad, gap)
+        trainer.send(b"\xc1")
+        assert trainer.hear(wire.Nack).kind == "permanent"
+        trainer.hear(wire.Ack)
         if state:
             error = "boom" if state == "failed" else ""
             trainer.store(wire.Lifecycle(step=start + frames, time=1e6, state=state, error=error))  # type: ignore[arg-type]
@@ -62,6 +65,7 @@ def contents(path: Path, run: str) -> dict[str, Any]:
             },
             "events": [one._replace(id=0) for one in events.find(connection, run)],
             "alerts": [(one.rule, one.layer, one.status, one.text) for one in alerts.find(connection, run)],
+            "set aside": journal.set_aside(connection, run),
             "commands": [one["action"] for one in commands.find(connection, run)],
             "producers": [tuple(row)[2:9] for row in runs.producer_rows(connection, run)],
         }

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trainvitals import wire
-from trainvitals.delivery.spool import SpoolReader
+from trainvitals.delivery.reading import SpoolReader
 
 R = TypeVar("R")
 

@@ -56,6 +56,8 @@ class Trainer:
         allow: Sequence[str] = ("sanitize", "undo"),
         answer: Answer = "repair",
         seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.step = 0
         self.broken: dict[str, int] = {}
@@ -67,7 +69,9 @@ class Trainer:
         self._clock = time.time()
         self._identity = wire.Identity(
             run=run,
-            producer=f"{run}-p0",
+            producer=f"{run}-p{rank}",
+            rank=rank,
+            world_size=world_size,
             name=name,
             project=project,
             started=self._clock,
@@ -180,9 +184,35 @@ class Trainer:
             )
         )
 
-    def finish(self, state: Literal["finished", "failed"] = "finished", error: str = "") -> None:
+    def lose(self, steps: int, records: int, reason: str = "the spool was full", known: bool = True) -> None:
+        """Some steps of which nothing comes; whether the trainer knows which."""
+        first, last = self.step + 1, self.step + steps
+        self.step = last
+        self._clock += steps * 0.25
+        gap = wire.Gap(count=records, reason=reason, since=self._clock, until=self._clock)
+        if known:
+            gap = wire.Gap(
+                count=records, reason=reason, since=self._clock, until=self._clock, first_step=first, last_step=last
+            )
+        self._record(gap)
+
+    def spoil(self) -> None:
+        """A record that nobody can read."""
+        with self._lock:
+            self._records.append(b"\xc1")
+
+    def note(self, code: str, text: str) -> None:
+        """A notice."""
+        self._record(wire.Notice(step=self.step, time=self._clock, code=code, text=text))
+
+    def finish(
+        self, state: Literal["finished", "failed"] = "finished", error: str = "", traceback: str = "", reason: str = ""
+    ) -> None:
         """The run ends."""
-        self._record(wire.Lifecycle(step=self.step, time=self._clock, state=state, error=error))
+        ended = wire.Lifecycle(
+            step=self.step, time=self._clock, state=state, reason=reason, error=error, traceback=traceback
+        )
+        self._record(ended)
 
     # what is sent
 

@@ -32,7 +32,26 @@ export interface Run {
   nonfinite_layers: string[];
   allow: string[];
   auto_sanitize: string;
+  /** 0 ok to 3 critical; -1 where all records were lost */
   severity: number[];
+  lost: { records: number; gaps: number; reasons: LossReason[] };
+  quarantined: number;
+  set_aside: { reason: string; count: number }[];
+  ranks?: { size: number; troubled: { rank: number; state: string; step: number | null; reason: string }[] };
+}
+
+export interface LossReason {
+  reason: string;
+  records: number;
+  gaps: number;
+  from: number;
+  to: number;
+}
+
+/** Why nothing can be stored now, and what may become a reason; "" for neither. */
+export interface StoreHealth {
+  trouble: string;
+  warning: string;
 }
 
 export interface Series {
@@ -174,7 +193,7 @@ export interface Panel {
 }
 
 export type LiveMessage =
-  | { type: "config"; panels: Panel[]; version: string; role: "view" | "control"; time: string }
+  | { type: "config"; panels: Panel[]; version: string; role: "view" | "control"; time: string; store?: StoreHealth }
   | { type: "runs"; runs: Run[] }
   | { type: "run"; run: Run }
   | { type: "series"; series: Series[] }
@@ -184,7 +203,7 @@ export type LiveMessage =
   | { type: "command"; command: Command }
   | { type: "dropped"; from: number; to: number }
   | { type: "notice"; code: string; text: string }
-  | { type: "heartbeat"; time: string };
+  | { type: "heartbeat"; time: string; store?: StoreHealth };
 
 /** One step of one layout, as decoded from a binary message. `present` is null where every column is. */
 export interface Frame {

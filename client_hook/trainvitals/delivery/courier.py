@@ -14,17 +14,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainvitals import wire
+from trainvitals.delivery import clocks
 from trainvitals.delivery.address import Address, find_address
 from trainvitals.delivery.intake import Intake
 from trainvitals.delivery.link import Link
 from trainvitals.delivery.outbox import Outbox
+from trainvitals.delivery.recovery import Recovery
 from trainvitals.delivery.spool import Spool
 
 log = logging.getLogger("trainvitals")
 
 TICK = 0.025  # seconds between two looks into the outbox at least: half of the 50 ms from step to paint
 SYNC = 0.5  # seconds between two fdatasyncs, where there is something new
-DRAIN = 5.0  # seconds `close` waits for the server to have everything
+AGAIN = 1.0  # seconds after which a spool that could not be written is tried again
+DRAIN = 5.0  # seconds `close` takes at most, for the server to have everything
+FAREWELL = 0.7  # of them, for the connection to be closed and the spool to be synced
+SWEEP = 60.0  # seconds between two looks for the spools of processes that have ended
 FLUSH = 0.5  # seconds a signal handler waits for the disk
 RETIRED = 60.0  # seconds a retired courier goes on without a server
 
@@ -44,6 +49,8 @@ class Courier:
         on_command: Callable[[wire.Command], None],
     ) -> None:
         self._spool = spool
+        self._outbox = outbox
+        self._base = base
         self._intake = Intake(outbox, spool)
         self._find: Callable[[], Address | None] = lambda: find_address(base, server, token)
         self._online = online
@@ -57,6 +64,7 @@ class Courier:
         outbox.on_fresh = self._ring
         self._deadline = 0.0
         self._waits_for_a_server = False
+        self._clocks = clocks.Clocks(clocks.read())
         self._thread = threading.Thread(target=self._run, name="trainvitals", daemon=True)
 
     @property
@@ -76,10 +84,18 @@ class Courier:
     def close(self, timeout: float = DRAIN) -> bool:
         """Deliver what is queued, waiting at most `timeout` seconds; True if the server has committed everything.
         What it has not stays in the spool."""
-        self._stop(timeout, waits_for_a_server=False)
+        self.stop(timeout)
+        return self.wait(timeout)
+
+    def stop(self, timeout: float = DRAIN) -> None:
+        """Begin to close; does not wait."""
+        self._stop(max(timeout - FAREWELL, 0.0), waits_for_a_server=False)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it is closed; True if the server has committed everything."""
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout + 1.0)
-        return self._spool.committed == self._spool.next - 1
+            self._thread.join(max(timeout, FAREWELL))
+        return self._spool.delivered
 
     def flush(self, timeout: float = FLUSH) -> None:
         """Wait, at most `timeout` seconds, until what is queued now is in the spool."""
@@ -117,15 +133,21 @@ class Courier:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._link = Link(self._spool, self._find, self._on_command)
+        beside = [asyncio.create_task(self._watch_clocks())]
         linking = asyncio.create_task(self._link.run()) if self._online else None
+        if self._online:
+            beside.append(asyncio.create_task(self._recover(self._link)))
         await self._keep(self._link)
-        while linking and self._spool.committed < self._spool.next - 1 and time.monotonic() < self._deadline:
+        for task in beside:
+            task.cancel()
+        while linking and not self._spool.delivered and time.monotonic() < self._deadline:
             if self._link.alone and not self._waits_for_a_server:
                 break  # nobody there to wait for
             await asyncio.sleep(TICK)
         if linking:
             linking.cancel()
-            await asyncio.gather(linking, return_exceptions=True)
+            beside.append(linking)
+        await asyncio.gather(*beside, return_exceptions=True)
 
     async def _keep(self, link: Link) -> None:
         loop = asyncio.get_running_loop()
@@ -138,11 +160,14 @@ class Courier:
                 if not written:
                     written = True
                     loop.call_later(SYNC, self._remind)
+            elif self._intake.waiting:
+                loop.call_later(AGAIN, self._bell.set)
             self._ticks += 1
-            if written and (closing or self._sync_due):
+            if written and (closing or self._sync_due or self._intake.urgent):
                 written = self._sync_due = False
                 self._intake.sync()
             if closing:
+                self._intake.give_up()
                 return
             await self._bell.wait()
             if (early := looked + TICK - loop.time()) > 0:
@@ -151,3 +176,17 @@ class Courier:
     def _remind(self) -> None:
         self._sync_due = True
         self._bell.set()
+
+    async def _recover(self, link: Link) -> None:
+        """Once a server is there, look after the spools that ended processes left in this directory."""
+        while not link.connected:
+            await asyncio.sleep(AGAIN)
+        await Recovery([self._base / "spool"], self._find).run(SWEEP)
+
+    async def _watch_clocks(self) -> None:
+        """Tell in the run that the machine slept or its clock was set."""
+        while True:
+            await asyncio.sleep(clocks.LOOK)
+            for code, text in self._clocks.note(clocks.read()):
+                notice = wire.Notice(step=self._intake.step, time=time.time(), code=code, text=text)
+                self._outbox.put(notice)

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from trainvitals import __version__, wire
-from trainvitals.delivery.courier import DRAIN, Courier
+from trainvitals.delivery.courier import Courier
 from trainvitals.delivery.outbox import Outbox
+from trainvitals.delivery.retention import given_cap
 from trainvitals.delivery.spool import Spool
 from trainvitals.errors import ConfigurationError
 from trainvitals.options import Options, plain
@@ -33,8 +34,9 @@ class Depot:
         self.identity = identity
         self.folder = base / "spool" / identity.run / identity.producer
         self._outbox = Outbox()
+        cap = given_cap()
         try:
-            self._spool = Spool(self.folder, identity)
+            self._spool = Spool(self.folder, identity, cap)
         except OSError as error:
             raise ConfigurationError(f"directory: expected a writable folder, got {base}: {error}") from error
         self.courier = Courier(
@@ -55,9 +57,14 @@ class Depot:
         """Queue a record."""
         self._outbox.put(record)
 
-    def close(self, timeout: float = DRAIN) -> bool:
-        """Deliver what is queued; True if the server has it all."""
-        return self.courier.close(timeout)
+    def stop(self) -> None:
+        """Begin to close; does not wait."""
+        self.courier.stop()
+
+    @property
+    def quarantined(self) -> int:
+        """Records that the server refused for good."""
+        return self._spool.quarantined
 
     @property
     def busy(self) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import random
+import re
 import time
 from collections.abc import Callable
 
@@ -14,28 +15,32 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from trainvitals import wire
 from trainvitals.delivery.address import Address
+from trainvitals.delivery.ledger import Ledger
 from trainvitals.delivery.session import ProtocolError, Reaction, Session
-from trainvitals.delivery.spool import Spool, SpoolReader
 
 log = logging.getLogger("trainvitals")
 
 BACKOFF = 0.5, 30.0  # seconds, first and last upper bound
 LOCAL_BACKOFF = 1.0  # the last bound where the server is on this machine
+FOREIGN_BACKOFF = 300.0  # the last bound where the server speaks another protocol, which only an update changes
 PING = 20.0  # seconds between pings, and for their answer
+GOODBYE = 0.5  # seconds for the server to answer our closing
+FOREIGN = re.compile(r"expected protocol (\d{1,9}), got \d")  # how a server refuses a hello of another protocol
 _jitter = random.Random()  # noqa: S311 - jitter is no secret; our own, since the global generator is the user's
 
 
 class Link:
-    """Streams a spool. `on_command` is called with each command that arrives."""
+    """Streams what a ledger holds. `on_command` is called with each command that arrives."""
 
     def __init__(
-        self, spool: Spool, find: Callable[[], Address | None], on_command: Callable[[wire.Command], None]
+        self, ledger: Ledger, find: Callable[[], Address | None], on_command: Callable[[wire.Command], None]
     ) -> None:
         self.connected = False
         self.alone = False  # the last attempt found no server
         self.fresh = asyncio.Event()  # there may be something to send
-        self._spool = spool
-        self._reader = SpoolReader(spool.path)
+        self.trouble = ""  # why the last attempt ended
+        self._ledger = ledger
+        self._reader = ledger.reader()
         self._find = find
         self._on_command = on_command
         self._not_before = 0.0
@@ -56,31 +61,35 @@ class Link:
 
     async def _attempt(self) -> float:
         """One connection, from hello to its end; returns the longest time to wait before the next."""
-        address, name = None, "the server"
+        address, name, limit = None, "the server", BACKOFF[1]
         try:
             address = self._find()
             self.alone = address is None
             if address is not None:
-                name = address.url
+                name, limit = address.url, LOCAL_BACKOFF if address.is_local else BACKOFF[1]
                 async with _opening(address) as connection:
                     await self._converse(connection)
         except InvalidStatus as error:
             self._fail(f"{name} answered {error.response.status_code} to the trainer; is the token right?")
-        except ConnectionClosed as error:
-            self._complain(f"{name} closed the connection: {error}")
+        except (ConnectionClosed, ForeignError) as error:
+            if (text := _foreign(error)) is not None:
+                self.alone, limit = True, BACKOFF[1] if address and address.is_local else FOREIGN_BACKOFF
+                self._complain(f"{name} {text}; records are spooled", logging.WARNING)
+            else:
+                self._complain(f"{name} closed the connection: {error}")
         except Exception as error:  # whatever is wrong there must not end the link: the server may come back
             self._fail(f"{name} cannot be reached ({type(error).__name__}: {error}); records are spooled")
         finally:
             self.connected = False
-        return LOCAL_BACKOFF if address is None or address.is_local else BACKOFF[1]
+        return LOCAL_BACKOFF if address is None else limit
 
     async def _converse(self, connection: ClientConnection) -> None:
-        session = Session(self._spool.identity)
-        await connection.send(wire.encode(session.hello(self._spool.first, self._spool.next)))
-        self._react(session.receive(await _receive(connection)))
-        self.connected, self._complained, self._not_before = True, "", 0.0
-        beside = [asyncio.create_task(self._send(connection, session)), asyncio.create_task(_keep_alive(connection))]
+        session = Session(self._ledger.identity)
+        beside = [asyncio.create_task(_keep_alive(connection))]
         try:
+            await connection.send(wire.encode(session.hello(self._ledger.first, self._ledger.next)))
+            self._begin(session.receive(_same_protocol(await _receive(connection))))
+            beside.append(asyncio.create_task(self._send(connection, session)))
             while True:
                 self._react(session.receive(await _receive(connection)))
                 self.fresh.set()
@@ -90,6 +99,13 @@ class Link:
             await asyncio.gather(*beside, return_exceptions=True)
 
     async def _send(self, connection: ClientConnection, session: Session) -> None:
+        try:
+            await self._stream(connection, session)
+        except OSError as error:  # the spool cannot be read now: begin again, after a while
+            self._complain(f"{self._ledger.path} cannot be read: {error}", logging.WARNING)
+            connection.transport.abort()
+
+    async def _stream(self, connection: ClientConnection, session: Session) -> None:
         while True:
             self.fresh.clear()
             if (wait := self._not_before - time.monotonic()) > 0:
@@ -99,15 +115,22 @@ class Link:
                 await connection.send(wire.encode(batch))
             await self.fresh.wait()
 
+    def _begin(self, reaction: Reaction) -> None:
+        """The server's welcome: it says what it has, which may be less than it or another one had."""
+        if reaction.committed is not None:
+            self._ledger.welcome(reaction.committed)
+        self.connected, self._complained, self.trouble, self._not_before = True, "", "", 0.0
+        self._react(reaction)
+
     def _react(self, reaction: Reaction) -> None:
         if reaction.committed is not None:
-            self._spool.acknowledge(reaction.committed)
+            self._ledger.acknowledge(reaction.committed)
         if reaction.set_aside is not None:
-            log.warning("the server refused record %d for good: %s", reaction.set_aside, reaction.reason)
+            self._ledger.set_aside(reaction.set_aside, reaction.reason)
         if reaction.rewind is not None:
             self._reader.seek(reaction.rewind)
         if reaction.wait:
-            self._not_before = time.monotonic() + reaction.wait
+            self._not_before = time.monotonic() + reaction.wait * _jitter.uniform(1.0, 1.5)
         if reaction.command is not None:
             self._on_command(reaction.command)
 
@@ -115,11 +138,16 @@ class Link:
         self.alone = True
         self._complain(text)
 
-    def _complain(self, text: str) -> None:
+    def _complain(self, text: str, level: int = logging.INFO) -> None:
         """Say it once, not at every attempt."""
+        self.trouble = text
         if text != self._complained:
             self._complained = text
-            log.info("%s", text)
+            log.log(level, "%s", text)
+
+
+class ForeignError(ProtocolError):
+    """The server speaks another protocol."""
 
 
 def _opening(address: Address) -> connect:
@@ -130,6 +158,7 @@ def _opening(address: Address) -> connect:
         "compression": None,
         "max_size": wire.MAX_MESSAGE_BYTES,
         "ping_interval": None,
+        "close_timeout": GOODBYE,
     }
     if address.socket:
         return unix_connect(address.socket, "ws://localhost/ws/trainer", **options)
@@ -141,11 +170,28 @@ async def _keep_alive(connection: ClientConnection) -> None:
     while True:
         await asyncio.sleep(PING)
         try:
-            await asyncio.wait_for(await connection.ping(os.urandom(4)), PING)
+            async with asyncio.timeout(PING):  # of the sending too, which waits where nobody reads
+                await (await connection.ping(os.urandom(4)))
         except TimeoutError:
             with contextlib.suppress(Exception):
                 connection.transport.abort()
             return
+
+
+def _same_protocol(message: wire.ToTrainer) -> wire.ToTrainer:
+    if isinstance(message, wire.Welcome) and message.protocol != wire.PROTOCOL:
+        raise ForeignError(f"expected protocol {message.protocol}, got {wire.PROTOCOL}")
+    return message
+
+
+def _foreign(error: ConnectionClosed | ForeignError) -> str | None:
+    """What to do about a server of another protocol, as its refusal tells; None for any other end."""
+    said = str(error) if isinstance(error, ForeignError) else error.rcvd.reason if error.rcvd is not None else ""
+    found = FOREIGN.match(said)
+    if found is None or found[1] == str(wire.PROTOCOL):
+        return None
+    older = "the server" if int(found[1]) < wire.PROTOCOL else "the trainer"
+    return f"speaks protocol {found[1]}, this trainer {wire.PROTOCOL}: update trainvitals on {older}'s side"
 
 
 async def _receive(connection: ClientConnection) -> wire.ToTrainer:

@@ -27,7 +27,8 @@ async def ready(parts: TheParts) -> Json:
         return Json({"detail": "the writer has ended"}, 503)
     if parts.writer.trouble:
         return Json({"detail": parts.writer.trouble}, 503)
-    return Json({"status": "ready"})
+    warning = parts.writer.warning
+    return Json({"status": "ready"} | ({"warning": warning} if warning else {}))
 
 
 @router.get("/metrics", dependencies=[needs("view")])
@@ -70,6 +71,8 @@ def lines(parts: Parts) -> Iterator[str]:
         "browsers": ("Connected live sockets.", len(hub.clients)),
         "alerts_open": ("Alerts that are not resolved.", opened),
         "notifications_waiting": ("Messages not sent yet.", outbox.get("waiting", 0)),
+        "log_bytes": ("Size of the write-ahead log.", parts.writer.log_bytes),
+        "warning": ("1 while something keeps the log from being emptied.", int(bool(parts.writer.warning))),
         "writable": ("1 while the database can be written.", int(not parts.writer.trouble)),
     }
     for kind, metrics in (("counter", totals), ("gauge", gauges)):

@@ -12,6 +12,7 @@ from trainvitals_server.clock import iso
 from trainvitals_server.errors import RefusedError
 from trainvitals_server.parts import Parts
 from trainvitals_server.records import series_record
+from trainvitals_server.runs.failure import failure, hanging
 from trainvitals_server.runs.ranks import state_of
 from trainvitals_server.store import deletion, events, runs, series
 from trainvitals_server.store.packing import unpack
@@ -29,7 +30,8 @@ def list_runs(parts: TheParts) -> Json:
 
 @router.get("/{run}")
 def show_run(run: str, parts: TheParts) -> Json:
-    """One run: its summary, configuration, producers, counts, validations and checkpoints."""
+    """One run: its summary, what ended it or where it hangs, configuration, producers, counts, validations and
+    checkpoints."""
     summary = parts.summaries.of(run)
     if summary is None:
         raise missing(parts, run)
@@ -59,11 +61,15 @@ def details(parts: Parts, run: str) -> dict[str, Any]:
     with parts.database.reading() as connection:
         row = runs.get(connection, run)
         assert row is not None  # noqa: S101  # runs are never deleted, and it has a summary
-        leading = parts.stories.of(connection, run).of_rank(0)
+        story = parts.stories.of(connection, run)
+        leading = story.of_rank(0)
         producers = runs.producer_rows(connection, run)
+        newest = runs.newest_with_frames(connection, run)
         counts = {"frames": runs.frame_count(connection, run), "events": events.count(connection, run)}
     here = parts.pulse.connected_producers()
     return {
+        "failure": failure(story, row["state"], {one["rank"]: one["producer"] for one in producers}),
+        "hanging": hanging(story, row["state"], newest.last_step if newest else None),
         "config": unpack(row["config"]),
         "versions": unpack(row["versions"]),
         "producers": [producer_record(producer, producer["id"] in here) for producer in producers],

@@ -5,6 +5,10 @@ import argparse
 from trainvitals_server.cli import client
 from trainvitals_server.cli.text import clock, show_json, table
 
+TOLD = ("failed", "lost", "stalled")  # states whose reason belongs beside the verdict
+LONGEST = 200  # characters of a reason
+NEWLINE = "\n"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Where to ask, and how to print."""
@@ -32,11 +36,8 @@ def run(options: argparse.Namespace) -> int:
 def row(summary: client.Object) -> tuple[object, ...]:
     """The cells of one run."""
     state = f"{summary['state']}, pinned" if summary.get("pinned") else summary["state"]
-    return (
-        summary["id"],
-        summary["name"],
-        state,
-        *(summary[key] for key in ("step", "steps_per_s", "open_alerts")),
-        clock(summary["last_seen"]),
-        summary["verdict"]["text"],
-    )
+    said = summary["verdict"]["text"]
+    if summary["state"] in TOLD and summary["reason"]:
+        said = f"{said}: {summary['reason'].partition(NEWLINE)[0][:LONGEST]}"
+    counts = (summary[key] for key in ("step", "steps_per_s", "open_alerts"))
+    return (summary["id"], summary["name"], state, *counts, clock(summary["last_seen"]), said)

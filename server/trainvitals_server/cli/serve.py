@@ -23,6 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8787, help="port, 0 for a free one (default: %(default)s)")
     parser.add_argument("--db", type=Path, metavar="FILE", help="the database (default: in the per-user directory)")
     parser.add_argument("--directory", type=Path, help="the per-user directory (default: TRAINVITALS_DIR)")
+    parser.add_argument(
+        "--spool", type=Path, action="append", default=[], metavar="DIR", help="take in the spools of this folder too"
+    )
     parser.add_argument("--behind-proxy", action="store_true", help="a proxy in front encrypts")
     parser.add_argument("--public-host", action="append", default=[], metavar="NAME", help="a name browsers may use")
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate")
@@ -77,4 +80,5 @@ def settings(options: argparse.Namespace) -> Settings:
         public_hosts=tuple(options.public_host),
         retain=retention.parse(options.retain),
         notify=configured(options.notify),
+        spools=tuple(options.spool),
     )

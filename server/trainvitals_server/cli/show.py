@@ -1,4 +1,4 @@
-"""Show one run: verdict, producers, incidents, alerts and validations."""
+"""Show one run: verdict, what ended it or where it hangs, what was lost, producers, incidents, alerts, validations."""
 
 import argparse
 from collections.abc import Iterator
@@ -34,6 +34,8 @@ def describe(summary: client.Object, incidents: list[client.Object], alerts: lis
     """The run as text, section by section."""
     yield f"{safe(summary['name'])} ({safe(summary['id'])}): {safe(summary['verdict']['text'])}"
     yield from facts(summary)
+    yield from losses(summary)
+    yield from end(summary)
     for incident in incidents:
         yield from tell(incident)
     if alerts:
@@ -63,6 +65,33 @@ def facts(summary: client.Object) -> Iterator[str]:
     if summary.get("pinned"):
         yield "pinned     kept whatever --retain says"
     yield f"repairs    {cell(summary['sanitizations'])}{', altered' if summary['altered'] else ''}"
+
+
+def losses(summary: client.Object) -> Iterator[str]:
+    """What the run's record lacks."""
+    lost = summary.get("lost", {})
+    if lost.get("gaps"):
+        gaps = f"{cell(lost['gaps'])} gap{'s' if lost['gaps'] != 1 else ''}"
+        yield f"lost       {cell(lost['records'])} records in {gaps}"
+    for one in lost.get("reasons", []):
+        alone = one["from"] == one["to"]
+        steps = f"at step {cell(one['from'])}" if alone else f"steps {cell(one['from'])} to {cell(one['to'])}"
+        yield f"           {cell(one['records'])}: {safe(one['reason'])}, {steps}"
+    for one in summary.get("set_aside", []):
+        yield f"set aside  {cell(one['count'])} records: {safe(one['reason'])}"
+
+
+def end(summary: client.Object) -> Iterator[str]:
+    """The exception or signal that ended the run, with its traceback; where it hangs."""
+    failure, hanging = summary.get("failure"), summary.get("hanging")
+    if failure:
+        what = ": ".join(safe(part) for part in (failure["type"], failure["message"]) if part)
+        where = f"step {cell(failure['step'])}" + (f", rank {failure['rank']}" if failure["rank"] else "")
+        yield f"\nFailed at {where}: {what}"
+        yield from (f"  {safe(line)}" for line in failure["traceback"].splitlines())
+    if hanging:
+        yield f"\n{safe(hanging['text'])}"
+        yield from (f"  {safe(line)}" for line in hanging["stack"].splitlines())
 
 
 def tell(incident: client.Object) -> Iterator[str]:

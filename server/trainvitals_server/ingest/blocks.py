@@ -36,15 +36,18 @@ class Gathering:
         stretch = _stretch(self.frames, width)
         if self.layout is not None and self.frames:
             self._store(tx, books, self.layout, stretch)
-        columns = tuple(cast(list[wire.Series], self.layout.declared)) if self.layout else ()
+        columns = cast(tuple[wire.Series, ...], self.layout.declared) if self.layout else ()  # whole, so none is None
         block = Block(columns=columns, events=tuple(self.events), **stretch._asdict())
         judge_block(tx, books, self.producer, block, newest=self.shown)
         self.layout, self.frames, self.events = None, [], []
 
     def _store(self, tx: Transaction, books: Books, layout: series.Layout, stretch: frame_rows.Stretch) -> None:
-        self.sharded |= has_shards(layout)
+        sheet = books.sheet(tx.connection, self.producer.id)
+        if layout.id not in sheet.sharded:
+            sheet.sharded[layout.id] = has_shards(layout)
+        self.sharded |= sheet.sharded[layout.id]
         frame_rows.add(tx.connection, layout.id, stretch)
-        books.sheet(tx.connection, self.producer.id).steps[layout.id] = int(stretch.steps[-1])
+        sheet.steps[layout.id] = int(stretch.steps[-1])
         first, last = self.frames[0], self.frames[-1]
         runs.extend(tx.connection, self.producer.id, (first.step, last.step), (first.time, last.time), len(self.frames))
         changed = tx.changes[self.producer.run]
@@ -62,15 +65,12 @@ def _stretch(some: list[wire.Frame], width: int) -> frame_rows.Stretch:
     values = np.frombuffer(b"".join(one.values for one in some), "<f4").reshape(len(some), width)
     present: NDArray[np.bool_] | None = None
     if any(one.present is not None for one in some):
-        present = np.array([_bits(one.present, width) for one in some])
+        full = np.packbits(np.ones(width, np.bool_), bitorder="little").tobytes()
+        bitmaps = b"".join(one.present or full for one in some)
+        bits = np.frombuffer(bitmaps, np.uint8).reshape(len(some), -1)
+        present = np.unpackbits(bits, axis=1, count=width, bitorder="little").view(np.bool_)
     steps = np.array([one.step for one in some], np.int64)
     return frame_rows.Stretch(steps, np.array([one.time for one in some], np.float64), values, present)
-
-
-def _bits(bitmap: bytes | None, width: int) -> NDArray[np.bool_]:
-    if bitmap is None:
-        return np.ones(width, np.bool_)
-    return np.unpackbits(np.frombuffer(bitmap, np.uint8), count=width, bitorder="little").astype(np.bool_)
 
 
 def check_frame(record: wire.Frame, layout: series.Layout, last_step: int) -> None:

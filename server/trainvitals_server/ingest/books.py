@@ -4,18 +4,20 @@ what the rules remember. Everything here can be forgotten at any time and is the
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainvitals_server.rules import Memory
 from trainvitals_server.store import frames, rule_states, series
 from trainvitals_server.store.transactions import Connection
 
-MAX_PRODUCERS = 256
+MAX_PRODUCERS = 8192  # twice as many as may be connected; a sheet takes some 20 KiB
 
 
 @dataclass
 class Sheet:
     """One producer's."""
 
-    rules: dict[str, bytes]
+    rules: Memory
     layouts: dict[int, series.Layout] = field(default_factory=dict)
+    sharded: dict[int, bool] = field(default_factory=dict)  # layout row id -> whether it holds parts of sums
     steps: dict[int, int] = field(default_factory=dict)  # layout row id -> its newest step
 
 
@@ -31,7 +33,7 @@ class Books:
         if producer not in self._sheets:
             if len(self._sheets) >= MAX_PRODUCERS:
                 self.forget()
-            self._sheets[producer] = Sheet(rule_states.load(connection, producer))
+            self._sheets[producer] = Sheet(Memory(rule_states.load(connection, producer)))
         return self._sheets[producer]
 
     def layout(self, connection: Connection, producer: int, number: int) -> series.Layout | None:

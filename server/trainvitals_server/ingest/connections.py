@@ -2,47 +2,68 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from trainvitals import wire
-from trainvitals_server.ingest.session import Close, Outcome
+from trainvitals_server.ingest.session import Close
 
-WAITING = 16  # answers a connection may owe before its messages are left unread
-MAX_BACKLOG = 1024  # messages of ours that wait behind them
-
-
-class Owed(NamedTuple):
-    """An answer that waits for the disk: what the store makes of the batch that begins with record `first`."""
-
-    outcome: Awaitable[Outcome]
-    first: int
+WAITING = 16  # batches a connection may be owed an answer for before its messages are left unread
+MAX_BACKLOG = 1024  # messages that wait to be sent
+MAX_CONNECTIONS = 4096  # trainers; see `MAX_PRODUCERS` of the books
 
 
 class Connection:
-    """What is still to be sent to one trainer, in order: messages, and answers that wait for the disk."""
+    """What is still to be sent to one trainer, in order."""
 
     def __init__(self, producer: int, run: str, name: str) -> None:
         self.producer = producer  # row id
         self.run = run
         self.name = name  # the producer's own id
-        self.outgoing: asyncio.Queue[wire.Message | Owed] = asyncio.Queue(WAITING)
-        self._backlog: deque[wire.Message] = deque()  # what found no room in `outgoing`
         self.sent: set[str] = set()  # ids of the commands it was given
         self.displaced: asyncio.Future[Close] = asyncio.get_running_loop().create_future()
+        self._outgoing: deque[wire.Message] = deque()
+        self._answered = 0  # batches that these answer
+        self._error: BaseException | None = None
+        self._ready = asyncio.Event()
+        self._room = asyncio.Semaphore(WAITING)
 
     def send(self, message: wire.Message) -> bool:
         """Queue a message without waiting; False where there is no room."""
-        if len(self._backlog) >= MAX_BACKLOG:
+        if len(self._outgoing) >= MAX_BACKLOG:
             return False
-        self._backlog.append(message)
-        self.refill()
+        self.answer([message], 0)
         return True
 
-    def refill(self) -> None:
-        """Move on what waits for room; called whenever something has been taken out."""
-        while self._backlog and not self.outgoing.full():
-            self.outgoing.put_nowait(self._backlog.popleft())
+    async def room(self) -> None:
+        """Wait until another batch may be taken in. Each that is has to be answered."""
+        await self._room.acquire()
+
+    def answer(self, messages: Iterable[wire.Message], batches: int) -> None:
+        """Queue what there is to say to so many batches."""
+        self._outgoing += messages
+        self._answered += batches
+        self._ready.set()
+
+    def fail(self, error: BaseException) -> None:
+        """End this connection, because what it sent could not be dealt with."""
+        self._error = error
+        self._ready.set()
+
+    async def outgoing(self) -> tuple[list[wire.Message], int]:
+        """Wait for messages to be sent, and how many batches they answer. Raises what the connection failed with."""
+        await self._ready.wait()
+        self._ready.clear()
+        if self._error is not None:
+            raise self._error
+        messages, batches = list(self._outgoing), self._answered
+        self._outgoing.clear()
+        self._answered = 0
+        return messages, batches
+
+    def make_room(self, batches: int) -> None:
+        """So many answers have been sent: as many batches may be taken in."""
+        for _ in range(batches):
+            self._room.release()
 
     def displace(self, close: Close) -> None:
         """End this connection, because a newer one has come."""

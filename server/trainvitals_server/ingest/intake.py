@@ -18,10 +18,11 @@ from trainvitals_server.ingest.joining import join_shards
 from trainvitals_server.ingest.judging import close_alerts
 from trainvitals_server.ingest.session import Outcome
 from trainvitals_server.ingest.transaction import Transaction
-from trainvitals_server.runs import transitions
+from trainvitals_server.runs import heard, parting, transitions
 from trainvitals_server.store import journal, runs
 
 MAX_STEP = 1 << 53  # steps travel as float64 to browsers
+MAX_REASON = 2000  # characters
 
 
 def enter(tx: Transaction, hello: wire.Hello) -> runs.Producer:
@@ -29,9 +30,13 @@ def enter(tx: Transaction, hello: wire.Hello) -> runs.Producer:
     are a gap."""
     transitions.check_time(hello.identity.started)
     runs.check_open(tx.connection, hello.identity.run)
+    before = runs.get(tx.connection, hello.identity.run)
+    away = max(0.0, tx.now - before["last_seen"]) if before is not None else 0.0
     producer, new = runs.enter(tx.connection, hello.identity, tx.now)
+    if not new:
+        runs.revive(tx.connection, producer.id)
     if runs.newest_producer(tx.connection, producer.run, producer.rank) == producer:
-        _lead(tx, producer, new=new)
+        _lead(tx, producer, new=new, away=away)
     missing = hello.first - producer.committed - 1
     if missing > 0:
         gap = wire.Gap(count=missing, reason="no longer held by the trainer", since=tx.now, until=tx.now)
@@ -45,12 +50,13 @@ def enter(tx: Transaction, hello: wire.Hello) -> runs.Producer:
     return producer
 
 
-def _lead(tx: Transaction, producer: runs.Producer, *, new: bool) -> None:
-    """A rank's newest process says hello; a new one takes over from those before it."""
+def _lead(tx: Transaction, producer: runs.Producer, *, new: bool, away: float) -> None:
+    """A rank's newest process says hello, after `away` seconds; a new one takes over from those before it."""
     if new:
         close_alerts(tx, producer)
     if producer.rank == 0:
-        transitions.signal(tx, producer.run, "entered" if new else "contact")
+        back = "" if new else f"the trainer is back after {parting.span(away)}"
+        transitions.signal(tx, producer.run, "entered" if new else "contact", back)
     if new:
         reason = "another process resumed the run, and the one before did not say how this ended"
         progress.abandon(tx, producer.run, reason, producer.producer, producer.rank)
@@ -73,6 +79,8 @@ def take(tx: Transaction, books: Books, who: runs.Producer, batch: wire.Batch) -
             journal.quarantine(tx.connection, who.id, seq=seq, now=tx.now, reason=reason, record=data)
             rejected.append((seq, reason))
     intake.finish()
+    if rejected:
+        tx.changes.touch(who.run)  # its summary counts them
     runs.advance(tx.connection, who.id, last, dropped=intake.dropped)
     return Outcome(last, rejected=tuple(rejected))
 
@@ -93,6 +101,7 @@ class Intake:
         self._newest = newest is not None and newest.id == who.id
         self._gathering = Gathering(self._producer, shown=self._newest)
         self._seq = 0
+        self._orphaned = ""
 
     def record(self, seq: int, data: bytes) -> str:
         """Take in one record; returns why it cannot be, or ""."""
@@ -114,6 +123,8 @@ class Intake:
             join_shards(self._tx, self._books, self._producer)
         if self._newest and self._producer.rank == 0 and self._tx.changes[self._producer.run].stored:
             transitions.signal(self._tx, self._producer.run, "frames")
+        if self._orphaned:
+            self._bury(self._orphaned)
 
     def _layout(self, record: wire.Layout) -> None:
         self._gathering.flush(self._tx, self._books)
@@ -145,6 +156,17 @@ class Intake:
         self._gathering.flush(self._tx, self._books)
         self.dropped += record.count
         transitions.record_event(self._tx, self._producer, record, seq=self._seq)
+
+    def _notice(self, record: wire.Notice) -> None:
+        self._event(record)
+        if record.code == heard.ORPHANED:
+            self._orphaned = record.text[:MAX_REASON]
+
+    def _bury(self, reason: str) -> None:
+        """The process has ended without a word; after its frames, which came late."""
+        runs.note_end(self._tx.connection, self._producer.id, "lost", reason)
+        if self._newest and self._producer.rank == 0:
+            transitions.signal(self._tx, self._producer.run, "orphaned", reason)
 
     def _rest(self, record: wire.Gap, through: int) -> wire.Gap:
         """What a gap that stands for several numbers says of those that were not committed before."""
@@ -187,5 +209,6 @@ HANDLERS: dict[type, Callable[..., None]] = {
     wire.Frame: Intake._frame,
     wire.Gap: Intake._gap,
     wire.Lifecycle: Intake._lifecycle,
+    wire.Notice: Intake._notice,
     wire.CommandUpdate: Intake._command,
 }

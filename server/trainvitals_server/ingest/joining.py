@@ -63,7 +63,7 @@ def join_shards(tx: Transaction, books: Books, who: runs.Producer) -> None:
 
 def has_shards(layout: series.Layout) -> bool:
     """Whether any column is a square of a part."""
-    return any(series is not None and series.stat.endswith(wire.SHARD) for series in layout.declared)
+    return any(one is not None and one.stat.endswith(wire.SHARD) for one in layout.declared)
 
 
 def _sums(tx: Transaction, books: Books, who: runs.Producer) -> list[Sum]:

@@ -7,7 +7,7 @@ from trainvitals_server.alerts import Alert, advance, supersede
 from trainvitals_server.ingest.books import Books
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.notifications.notable import AlertChange, change
-from trainvitals_server.rules import Block, Finding, judge
+from trainvitals_server.rules import Block, Finding
 from trainvitals_server.runs import transitions
 from trainvitals_server.store import alerts, events, rule_states, runs
 
@@ -17,9 +17,8 @@ MAX_LAYERS = 200  # with open alerts of one rule
 def judge_block(tx: Transaction, books: Books, producer: runs.Producer, block: Block, *, newest: bool) -> None:
     """Let the rules see a block; store what they remember, what they found, and which of them failed."""
     sheet = books.sheet(tx.connection, producer.id)
-    states, findings, faults = judge(sheet.rules, block)
-    rule_states.save(tx.connection, producer.id, sheet.rules, states)
-    sheet.rules = states
+    findings, faults = sheet.rules.judge(block)
+    rule_states.save(tx.connection, producer.id, sheet.rules.changes())
     for finding in findings:
         before = alerts.get(tx.connection, producer.run, finding.rule, finding.layer, producer.rank)
         after = _follow(before, finding, producer, tx.now, newest=newest)

@@ -5,7 +5,7 @@ sender back and nothing else.
 """
 
 import asyncio
-from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import partial
 
 from fastapi import APIRouter
@@ -16,9 +16,11 @@ from trainvitals_server.auth.roles import needs
 from trainvitals_server.commands.delivery import hand_over
 from trainvitals_server.errors import StoreBusyError
 from trainvitals_server.ingest import intake
-from trainvitals_server.ingest.connections import Connection, Owed
+from trainvitals_server.ingest.connections import MAX_CONNECTIONS, Connection
+from trainvitals_server.ingest.inbox import Haul, Inbox, Told
 from trainvitals_server.ingest.session import HELLO_SECONDS, NOT_DECODABLE, POLICY, Close, Session
 from trainvitals_server.parts import Parts, parts_of
+from trainvitals_server.runs import parting
 from trainvitals_server.store import commands, runs
 from trainvitals_server.store.database import ReadError
 
@@ -56,16 +58,23 @@ class Link:
             return self._session.close(POLICY, f"expected a hello within {HELLO_SECONDS:g} s, got none")
         if not isinstance(hello, wire.Hello):
             return hello if isinstance(hello, Close) else self._session.close(POLICY, "expected a hello")
-        try:
-            producer = await self._parts.write(partial(intake.enter, hello=hello))
-        except StoreBusyError as error:
-            return self._session.close(TRY_AGAIN, str(error))
-        except ValueError as error:
-            return self._session.close(POLICY, str(error))
+        producer = await self._enter(hello)
+        if isinstance(producer, Close):
+            return producer
         try:
             return await self._serve(producer)
         except ReadError as error:
             return self._session.close(TRY_AGAIN, f"the database cannot be read: {error}")
+
+    async def _enter(self, hello: wire.Hello) -> runs.Producer | Close:
+        if len(self._parts.connections) >= MAX_CONNECTIONS:
+            return self._session.close(TRY_AGAIN, f"expected at most {MAX_CONNECTIONS} trainers, got another one")
+        try:
+            return await self._parts.write(partial(intake.enter, hello=hello))
+        except StoreBusyError as error:
+            return self._session.close(TRY_AGAIN, str(error))
+        except ValueError as error:
+            return self._session.close(POLICY, str(error))
 
     async def _receive(self) -> wire.Hello | wire.Batch | Close:
         message = await self._websocket.receive()
@@ -83,14 +92,15 @@ class Link:
         try:
             if older is not None:
                 older.displace(Close(POLICY, "displaced by a newer connection of the same producer"))
-            self._note(connection, here=True)
+            self._parts.pulse.connect(connection.run, connection.producer, self._parts.clock.monotonic())
+            self._tell(connection)
             connection.send(self._session.welcome(producer.committed))
             waiting = await asyncio.to_thread(self._waiting, producer)
             hand_over(connection, waiting, self._parts.clock.now())
             return await self._until_first(connection, producer)
         finally:
             if self._parts.connections.dismiss(connection):
-                self._note(connection, here=False)
+                self._note_end(connection)
 
     async def _until_first(self, connection: Connection, producer: runs.Producer) -> Close:
         """Read and write until one of them ends, or a newer connection comes."""
@@ -107,34 +117,50 @@ class Link:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, connection: Connection, producer: runs.Producer) -> Close:
+        inbox = Inbox(self._parts.books, producer)
         while True:
             message = await self._receive()
             if isinstance(message, Close):
                 return message
             if isinstance(message, wire.Batch):
-                job = partial(intake.take, books=self._parts.books, who=producer, batch=message)
-                future = asyncio.wrap_future(self._parts.writer.submit(job))
-                await connection.outgoing.put(Owed(future, message.first))
+                haul = inbox.put(message)
+                if haul is not None:
+                    self._parts.writer.submit(haul).add_done_callback(partial(self._answer, connection, haul))
+                await connection.room()
 
-    async def _answer(self, owed: Owed) -> Sequence[wire.Message]:
-        try:
-            return self._session.answer(owed.first, await owed.outcome)
-        except StoreBusyError as error:
-            return [self._session.retry(owed.first, str(error))]
+    def _answer(self, connection: Connection, haul: Haul, done: "Future[list[Told]]") -> None:
+        """Say what became of the batches of a haul. Called on the event loop, after the commit."""
+        error = done.exception()
+        if error is None:
+            answers = [one for first, outcome in done.result() for one in self._session.answer(first, outcome)]
+            connection.answer(answers, len(haul.batches))
+        elif isinstance(error, StoreBusyError):
+            haul.give_up()
+            again = [self._session.retry(batch.first, str(error)) for batch in haul.batches[:1]]
+            connection.answer(again, len(haul.batches))
+        else:
+            connection.fail(error)
 
     async def _send(self, connection: Connection) -> Close:
         while True:
-            item = await connection.outgoing.get()
-            connection.refill()
-            for message in await self._answer(item) if isinstance(item, Owed) else [item]:
+            messages, batches = await connection.outgoing()
+            for message in messages:
                 await self._websocket.send_bytes(wire.encode(message))
+            connection.make_room(batches)
 
     def _waiting(self, producer: runs.Producer) -> list[dict[str, object]]:
         with self._parts.database.reading() as reading:
             return commands.waiting(reading, producer.run, producer.producer, self._parts.clock.now())
 
-    def _note(self, connection: Connection, *, here: bool) -> None:
-        note = self._parts.pulse.connect if here else self._parts.pulse.disconnect
-        note(connection.run, connection.producer, self._parts.clock.monotonic())
+    def _note_end(self, connection: Connection) -> None:
+        """How it ended is kept: it is all that is known of a trainer that does not come back."""
+        ask = self._websocket.scope.get("extensions", {}).get("trainvitals.parting")
+        how: parting.Parting = (ask() if ask is not None else "") or "server"
+        clock = self._parts.clock
+        ended = parting.tell(how, clock.now())
+        self._parts.pulse.disconnect(connection.run, connection.producer, clock.monotonic(), ended)
+        self._tell(connection)
+
+    def _tell(self, connection: Connection) -> None:
         self._parts.summaries.touch(connection.run)
         self._parts.hub.mark(connection.run)

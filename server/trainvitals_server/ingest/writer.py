@@ -8,7 +8,8 @@ loses its own part only. A database that cannot be written loses nothing but tim
 import logging
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,9 +20,12 @@ from trainvitals_server.errors import StoreBusyError
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.store.database import Database
 from trainvitals_server.store.transactions import part, transaction
+from trainvitals_server.store.wal import Log
 
 T = TypeVar("T")
-MAX_JOBS = 256  # in one transaction, so that nobody waits for long
+MAX_JOBS = 256  # in one transaction ...
+MAX_SECONDS = 0.05  # ... none of which begins later than this, so that nobody waits for long
+HEALED_SECONDS = 2.0  # without a failure; a full disk may still have room for what is small, but not for frames
 
 log = logging.getLogger("trainvitals.server")
 
@@ -36,7 +40,7 @@ class Job:
     error: Exception | None = None
 
     def answer(self) -> None:
-        """Tell the outcome."""
+        """Tell the outcome, on whatever thread this is called."""
         if self.error is not None:
             self.future.set_exception(self.error)
         else:
@@ -45,7 +49,8 @@ class Job:
 
 class Writer(threading.Thread):
     """`publish` is called with what was committed, `forget` after anything was rolled back, `finish` with each piece of
-    work that is done and not yet committed; all on this thread."""
+    work that is done and not yet committed, `answer` with the jobs that are to be told their outcome; all on this
+    thread."""
 
     def __init__(
         self,
@@ -55,17 +60,35 @@ class Writer(threading.Thread):
         clock: Clock,
         *,
         finish: Callable[[Transaction], None] = lambda tx: None,
+        answer: "Callable[[list[Job]], None] | None" = None,
     ) -> None:
         super().__init__(name="trainvitals-writer", daemon=True)
         self.trouble = ""  # why the database cannot be written now
         self.commits = 0
+        self._failed = 0.0
         self._connection = database.writer()  # here, so that a database that cannot be opened is told at once
+        self._log = Log(self._connection, database.path)
         self._publish = publish
         self._forget = forget
+        self._answer = answer or tell
         self._clock = clock
         self._finish = finish
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with the database although it can be written; "" where nothing is."""
+        return self._log.warning
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        return self._log.size()
+
+    def state(self) -> dict[str, str]:
+        """What to tell people about the database: `trouble` while it cannot be written, and `warning`."""
+        return {"trouble": self.trouble, "warning": self.warning}
 
     def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
         """Have `work` done in a transaction. The future ends with its result after the commit, with what it raised,
@@ -86,20 +109,19 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """The thread."""
-        going = True
-        while going:
-            jobs = [self._jobs.get()]
-            while len(jobs) < MAX_JOBS and not self._jobs.empty():
-                jobs.append(self._jobs.get())
-            going = None not in jobs
-            self._commit([job for job in jobs if job is not None])
+        while (job := self._jobs.get()) is not None:
+            self._commit(job)
         self._connection.close()
 
-    def _commit(self, jobs: list[Job]) -> None:
+    def _commit(self, first: Job) -> None:
         tx = Transaction(self._connection, self._clock.now())
+        jobs = [first]
         try:
+            self._log.check()
             with transaction(self._connection):
-                for job in jobs:
+                self._do(tx, first)
+                for job in self._more(time.monotonic() + MAX_SECONDS, MAX_JOBS - 1):
+                    jobs.append(job)
                     self._do(tx, job)
         except StoreBusyError as error:
             self._give_up(jobs, error)
@@ -108,8 +130,19 @@ class Writer(threading.Thread):
             self._give_up(jobs, StoreBusyError(f"the transaction failed: {error}"))
         else:
             self._done(tx.changes)
-        for job in jobs:
-            job.answer()
+        self._answer(jobs)
+        self._log.tend()  # nobody waits for this but the next transaction
+
+    def _more(self, until: float, most: int) -> Iterator[Job]:
+        """What else is queued, as far as it can be begun by then."""
+        for _ in range(most):
+            if self._jobs.empty() or time.monotonic() > until:
+                return
+            job = self._jobs.get()
+            if job is None:
+                self._jobs.put(None)  # nothing is queued behind it; the thread ends after this transaction
+                return
+            yield job
 
     def _do(self, tx: Transaction, job: Job) -> None:
         """One job, undone alone where it raises."""
@@ -128,7 +161,8 @@ class Writer(threading.Thread):
 
     def _done(self, changes: Changes) -> None:
         """Note a commit. What is on the disk is there, whether or not it could be published."""
-        self.trouble = ""
+        if changes or self._clock.monotonic() > self._failed + HEALED_SECONDS:
+            self.trouble = ""
         self.commits += 1
         try:
             self._publish(changes)
@@ -140,5 +174,13 @@ class Writer(threading.Thread):
         if not self.trouble:
             log.error("%s", error)
         self.trouble = str(error)
+        self._failed = self._clock.monotonic()
+        jobs += self._more(time.monotonic() + MAX_SECONDS, MAX_JOBS)  # those would only wait for the same
         for job in jobs:
             job.error = StoreBusyError(str(error))
+
+
+def tell(jobs: list[Job]) -> None:
+    """Tell jobs their outcome."""
+    for job in jobs:
+        job.answer()

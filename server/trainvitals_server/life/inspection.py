@@ -21,6 +21,7 @@ from trainvitals_server.ingest.freeform import check_free
 from trainvitals_server.ingest.intake import MAX_STEP
 from trainvitals_server.runs import transitions
 from trainvitals_server.runs.states import State
+from trainvitals_server.store.journal import MAX_KEPT_BYTES
 from trainvitals_server.store.packing import unpack
 
 Row = dict[str, Any]
@@ -53,6 +54,7 @@ class Inspector:
             "commands": self._command,
             "alerts": self._one_alert,
             "events": self._event,
+            "quarantine": self._quarantined,
             "frames": self._frames,
             "shelves": self._shelf,
             "spans": self._span,
@@ -146,6 +148,12 @@ class Inspector:
             transitions.check_time(record.time)
         if isinstance(record, wire.CommandUpdate):
             check_free(record.result, "result")
+        return row
+
+    def _quarantined(self, row: Row) -> Row:
+        _times(row, "time")
+        _expect(-1 <= row["seq"] < MAX_STEP, "a sequence number", row["seq"])
+        _expect(len(row["record"]) <= MAX_KEPT_BYTES, f"at most {MAX_KEPT_BYTES} bytes of a record", len(row["record"]))
         return row
 
     def _frames(self, row: Row) -> Row:

@@ -149,6 +149,7 @@ class Link:
             "version": trainvitals_server.__version__,
             "role": role,
             "time": iso(self._parts.clock.now()),
+            "store": self._parts.writer.state(),
         }
 
     def _snapshot(self, run: str | None) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ The numbers in the rules' docstrings are those of the project's list of health r
 """
 
 from trainvitals_server.rules.block import Block, Finding, Severity
-from trainvitals_server.rules.judging import judge
+from trainvitals_server.rules.judging import Memory, judge
 from trainvitals_server.rules.registry import Rule, rules
 
-__all__ = ["Block", "Finding", "Rule", "Severity", "judge", "rules"]
+__all__ = ["Block", "Finding", "Memory", "Rule", "Severity", "judge", "rules"]

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import msgspec
@@ -49,6 +49,24 @@ class Block:
     present: Bools | None
     events: tuple[wire.Event, ...]
 
+    @cached_property
+    def groups(self) -> "dict[Key, Columns]":
+        """The columns by kind and statistic, as far as a rule asked for them."""
+        return {}
+
+    @cached_property
+    def apart(self) -> "tuple[Plan, Floats, Bools]":
+        """All values, and which are there, in the order of the plan. They are taken out of the frames at once: for a
+        block of one frame a single copy costs a tenth of one copy per rule."""
+        plan = plan_of(Layout(self.columns))
+        values = self.values[:, plan.places].astype(np.float64)
+        if self.present is None:
+            present = np.ones(values.shape, dtype=bool)
+        else:
+            present = self.present[:, plan.places]
+            np.copyto(values, np.nan, where=~present)
+        return plan, values, present
+
 
 class Layout:
     """What the columns of a block hold, worked out once for each tuple of columns (told apart by identity: hashing
@@ -64,22 +82,34 @@ class Layout:
         return isinstance(other, Layout) and self.columns is other.columns
 
 
-Group = tuple[tuple[str, ...], Ints]  # layers in forward order, and the columns they are in
-NONE: Group = ((), np.zeros(0, dtype=np.int64))
+Key = tuple[str, str]  # kind, statistic
 
 
-@lru_cache(maxsize=256)
-def groups(layout: Layout) -> dict[tuple[str, str], Group]:
-    """The layers and column numbers of each (kind, statistic), in forward order."""
-    found: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How to take a layout apart: `places` are its columns, group by group and in forward order; `groups` says which
+    layers, and which part of `places`, each kind and statistic has."""
+
+    places: Ints
+    groups: dict[Key, tuple[tuple[str, ...], slice]]
+
+
+NONE: tuple[tuple[str, ...], slice] = ((), slice(0, 0))
+
+
+@lru_cache(maxsize=1024)
+def plan_of(layout: Layout) -> Plan:
+    """The layout's plan."""
+    found: dict[Key, list[tuple[int, int]]] = defaultdict(list)
     for place, series in enumerate(layout.columns):
         found[series.kind, series.stat].append((series.order, place))
-    return {key: group(layout.columns, [place for _, place in sorted(pairs)]) for key, pairs in found.items()}
-
-
-def group(columns: tuple[wire.Series, ...], places: list[int]) -> Group:
-    """The columns at these places."""
-    return tuple(columns[place].layer for place in places), np.array(places, dtype=np.int64)
+    places, groups = list[int](), dict[Key, tuple[tuple[str, ...], slice]]()
+    for key, pairs in found.items():
+        own = [place for _, place in sorted(pairs)]
+        layers = tuple(layout.columns[place].layer for place in own)
+        groups[key] = layers, slice(len(places), len(places) + len(own))
+        places += own
+    return Plan(np.array(places, dtype=np.int64), groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +124,12 @@ class Columns:
 
 def select(block: Block, kind: str, stat: str) -> Columns:
     """Every column of one kind and statistic; k is 0 where the layout has none."""
-    layers, places = groups(Layout(block.columns)).get((kind, stat), NONE)
-    values = block.values[:, places].astype(np.float64)
-    present = np.ones(values.shape, dtype=bool) if block.present is None else block.present[:, places]
-    values[~present] = np.nan
-    return Columns(layers, values, present)
+    found = block.groups.get((kind, stat))
+    if found is None:
+        plan, values, present = block.apart
+        layers, part = plan.groups.get((kind, stat), NONE)
+        found = block.groups[kind, stat] = Columns(layers, values[:, part], present[:, part])
+    return found
 
 
 def signal(block: Block, stat: str) -> tuple[Ints, Floats]:

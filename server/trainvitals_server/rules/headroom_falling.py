@@ -40,6 +40,9 @@ def fold(state: State, block: Block) -> tuple[State, list[Finding]]:
     inputs = select(block, wire.INPUT, wire.HEADROOM)
     if not inputs.values.size:
         return state, []
+    if not np.isfinite(inputs.values).any():  # the usual case: nothing was sampled
+        counted = {layer: n + len(block.steps) if layer in inputs.layers else n for layer, n in state.frames.items()}
+        return State(counted, state.samples, state.active) if counted else state, []
     frames, samples, active = dict(state.frames), dict(state.samples), set(state.active)
     first = {layer: -row for row, layer in _firsts(inputs.values, inputs.layers) if layer not in frames}
     before = {layer: frames.get(layer, first.get(layer, 0)) for layer in inputs.layers}

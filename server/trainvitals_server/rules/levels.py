@@ -68,6 +68,10 @@ class Window(msgspec.Struct, frozen=True):
         seen = self.seen + len(flags)
         return Window(seen, hits[hits > seen - width].tolist()), counts.astype(np.int64)
 
+    def pass_by(self, observations: int) -> "Window":
+        """The window after observations that were no hits, while none is in reach."""
+        return Window(self.seen + observations)
+
 
 class Hold(msgspec.Struct, frozen=True):
     """Fires at the first bad observation (at step `since`) and clears after `clean` good ones in a row."""

@@ -29,7 +29,10 @@ def fold(state: State, block: Block) -> tuple[State, list[Finding]]:
     if not len(steps):
         return state, []
     previous = np.concatenate([[scales[0] if state.scale is None else state.scale], scales[:-1]])
-    window, counts = state.window.count(scales < previous, WIDTH)
+    fell = scales < previous
+    if not fell.any() and not state.window.hits and not state.active:
+        return State(float(scales[-1]), state.window.pass_by(len(fell))), []  # the usual case
+    window, counts = state.window.count(fell, WIDTH)
     before = np.array([state.active])
     active = latch(before, counts[:, None] >= BACKOFFS, counts[:, None] == 0)
     findings = [

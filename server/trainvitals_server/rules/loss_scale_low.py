@@ -22,7 +22,7 @@ class State(msgspec.Struct, frozen=True):
 def fold(state: State, block: Block) -> tuple[State, list[Finding]]:
     """Judge the loss scale of a block."""
     steps, scales = signal(block, wire.LOSS_SCALE)
-    if not len(steps):
+    if not len(steps) or (not state.active and not (scales < FIRE).any()):
         return state, []
     before = np.array([state.active])
     active = latch(before, scales[:, None] < FIRE, scales[:, None] >= CLEAR)

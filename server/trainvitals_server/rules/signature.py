@@ -26,10 +26,10 @@ def fold(state: State, block: Block) -> tuple[State, list[Finding]]:
     counts = select(block, wire.NORM, wire.NONFINITE_CHANNELS)
     if not counts.values.size:
         return state, []
+    if not state.broken and not state.layer and not (counts.values > 0).any():
+        return state, []  # the usual case, at a fraction of the cost
     before = np.array([layer in state.broken for layer in counts.layers])
     broken = latch(before, counts.values > 0, counts.values <= 0)
-    if not before.any() and not broken.any() and not state.layer:
-        return state, []
     elsewhere = [layer for layer in state.broken if layer not in counts.layers]
     after, findings = walk(state, block, counts, np.vstack([before, broken]), bool(elsewhere))
     names = [layer for layer, bad in zip(counts.layers, broken[-1].tolist(), strict=True) if bad]

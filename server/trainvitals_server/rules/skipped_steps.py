@@ -31,6 +31,8 @@ def fold(state: State, block: Block) -> tuple[State, list[Finding]]:
     if not len(steps):
         return state, []
     flags = values > 0
+    if not flags.any() and not state.window.hits and not (state.many or state.stuck or state.skipped):
+        return State(state.window.pass_by(len(flags)), taken=state.taken + len(flags)), []  # the usual case
     window, counts = state.window.count(flags, WIDTH)
     skipped, taken = streak(state.skipped, flags), streak(state.taken, ~flags)
     latches = latch(

@@ -1,17 +1,28 @@
 """What is known of the runs that are under way without asking the database: who is connected, when data last came,
-how fast steps go. It is changed on the event loop alone; other threads may ask, which is why whatever is walked
-through is copied first. Time is passed in, monotonic seconds unless said otherwise."""
+how fast steps go, and how the last connection ended. It is changed on the event loop alone; other threads may ask,
+which is why whatever is walked through is copied first. Time is passed in, monotonic seconds unless said otherwise."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
-from trainvitals_server.changes import Changes
-from trainvitals_server.runs.states import GONE_SECONDS, OPEN, Signal, silence
+from trainvitals import wire
+from trainvitals_server.changes import Changes, RunChanges
+from trainvitals_server.runs import heard, parting
+from trainvitals_server.runs.states import GONE_SECONDS, OPEN, SILENCE_SECONDS, Signal, silence
 
 REMEMBERED = 64  # frames, for the median step
+
+
+class Said(NamedTuple):
+    """What the clock says of a run, and why; "" where the signal says it all."""
+
+    run: str
+    signal: Signal
+    reason: str = ""
 
 
 @dataclass
@@ -23,6 +34,10 @@ class Beat:
     data: float
     producers: set[int] = field(default_factory=set)  # connected ones
     marks: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # step, trainer's time
+    ended: str = parting.NEVER  # how the last connection did, as a reason
+    last: str = ""  # what was heard last, in words, since the last frame
+    busy: bool = False  # the trainer has said that no step ends for a while
+    orphaned: bool = False  # what is connected only brings what a dead process left
 
     def seconds_per_step(self) -> float | None:
         """The median over the last frames."""
@@ -32,6 +47,21 @@ class Beat:
             if later[0] > sooner[0]
         ]
         return median(pairs) if pairs else None
+
+    def listen(self, changed: RunChanges) -> None:
+        """Take in what a transaction stored: frames first, since what else came in it was said about them."""
+        if changed.frames:
+            self.last, self.busy = "", False
+        for row in changed.events:
+            if isinstance(row.record, wire.Notice) and row.rank == 0:
+                self.busy = row.record.code == heard.BUSY or (self.busy and row.record.code != heard.HUNG)
+                self.orphaned |= row.record.code == heard.ORPHANED
+            self.last = heard.words(row.record) or self.last
+
+    def silent_since(self) -> str:
+        """What a silence began after."""
+        newest = f"step {self.marks[-1][0]:,}" if self.marks else ""
+        return self.last or newest
 
 
 class Pulse:
@@ -46,12 +76,14 @@ class Pulse:
         beat = self._beats.setdefault(run, Beat("starting", now, now))
         beat.producers.add(producer)
         beat.contact = beat.data = now
+        beat.orphaned = False
 
-    def disconnect(self, run: str, producer: int, now: float) -> None:
-        """A producer has none any more."""
+    def disconnect(self, run: str, producer: int, now: float, ended: str = parting.NEVER) -> None:
+        """A producer has none any more; `ended` says how that came, as the reason of a run that is lost by it."""
         if run in self._beats:
             self._beats[run].producers.discard(producer)
             self._beats[run].contact = now
+            self._beats[run].ended = ended
 
     def note(self, changes: Changes, now: float) -> None:
         """Take in what was committed."""
@@ -65,6 +97,13 @@ class Pulse:
             for frame in changed.frames:
                 if frame.rank == 0 and (not beat.marks or beat.marks[-1][0] != frame.step):
                     beat.marks.append((frame.step, frame.time))
+            beat.listen(changed)
+
+    def forgive(self, now: float) -> None:
+        """This server itself was held up (suspended, stopped, or without a database to write to): nobody was silent
+        while it could not listen, and everybody has the whole time again."""
+        for beat in tuple(self._beats.values()):
+            beat.contact = beat.data = now
 
     def forget(self, run: str) -> None:
         """A run is gone."""
@@ -89,7 +128,7 @@ class Pulse:
         each = beat.seconds_per_step() if beat and beat.state == "live" else None
         return 1 / each if each else None
 
-    def signals(self, now: float) -> Iterator[tuple[str, Signal]]:
+    def signals(self, now: float) -> Iterator[Said]:
         """What the clock says of each run: `silent`, `gone`, or `contact` again. Forgets those that have ended."""
         for run, beat in tuple(self._beats.items()):
             if beat.state not in OPEN:
@@ -97,7 +136,7 @@ class Pulse:
                 continue
             what = self._signal(beat, now)
             if what is not None:
-                yield run, what
+                yield Said(run, what, _reason(beat, what, now))
 
     def _forget(self, run: str, beat: Beat, now: float) -> None:
         if not beat.producers and now - beat.contact > GONE_SECONDS:
@@ -107,7 +146,19 @@ class Pulse:
     def _signal(beat: Beat, now: float) -> Signal | None:
         if beat.producers:
             if beat.state == "lost":
-                return "contact"
-            silent = now - beat.data > silence(beat.seconds_per_step())
-            return "silent" if silent and beat.state == "live" else None
+                return None if beat.orphaned else "contact"
+            quiet = now - beat.data
+            if beat.state != "live" or quiet <= SILENCE_SECONDS[0]:  # no median is needed for most of a thousand runs
+                return None
+            return "silent" if quiet > silence(beat.seconds_per_step(), busy=beat.busy) else None
         return "gone" if beat.state != "lost" and now - beat.contact > GONE_SECONDS else None
+
+
+def _reason(beat: Beat, what: Signal, now: float) -> str:
+    if what == "gone":
+        return beat.ended
+    if what == "silent":
+        last = beat.silent_since()
+        said = f"no step for {parting.span(now - beat.data)}, although the trainer is connected"
+        return f"{said}; last: {last}" if last else said
+    return ""

@@ -3,12 +3,15 @@
 - `starting`: a trainer said hello, no frame yet      - `finished`, `failed`: the trainer said how it ended
 - `live`: frames come                                 - `lost`: no contact for a minute; it may be buffering
 - `stalled`: connected, but no frame for long         - `imported`: carried here in a file
+
+`lost` is reversible: whoever was cut off may come back. A process that is known to have ended without a word
+(`orphaned`) is lost at once, with that as the reason.
 """
 
 from typing import Literal
 
 State = Literal["starting", "live", "stalled", "finished", "failed", "lost", "imported"]
-Signal = Literal["entered", "frames", "contact", "silent", "gone", "starting", "live", "finished", "failed"]
+Signal = Literal["entered", "frames", "contact", "silent", "gone", "orphaned", "starting", "live", "finished", "failed"]
 
 OPEN: tuple[State, ...] = ("starting", "live", "stalled", "lost")
 ENDED: tuple[State, ...] = ("finished", "failed", "imported")
@@ -24,6 +27,7 @@ NEXT: dict[tuple[State, Signal], State] = {
     ("starting", "gone"): "lost",
     ("live", "gone"): "lost",
     ("stalled", "gone"): "lost",
+    **{(state, "orphaned"): "lost" for state in OPEN},
     **{(state, "entered"): "starting" for state in ("live", "stalled", "lost", "finished", "failed")},
     ("lost", "starting"): "starting",
     ("starting", "live"): "live",
@@ -37,7 +41,10 @@ SILENT_STEPS = 10
 GONE_SECONDS = 60.0
 
 
-def silence(median_step: float | None) -> float:
-    """Seconds without a frame after which a connected run is stalled."""
+def silence(median_step: float | None, *, busy: bool = False) -> float:
+    """Seconds without a frame after which a connected run is stalled; the most there are while its trainer has said
+    that it is `busy` with something in which no step ends."""
     least, most = SILENCE_SECONDS
+    if busy:
+        return most
     return least if median_step is None else max(least, min(most, SILENT_STEPS * median_step))

@@ -18,9 +18,10 @@ PAGE = 5000
 
 @dataclass
 class Story:
-    """One run's events so far, and what they add up to."""
+    """One run's events and gaps so far, and what they add up to."""
 
     newest: int = 0  # id of the newest event
+    gaps: list[tuple[int, wire.Gap]] = field(default_factory=list)  # with the step at which each begins
     events: list[wire.Event] = field(default_factory=list)
     tellers: list[tuple[int, str]] = field(default_factory=list)  # the rank and producer of each event
     incidents: list[Incident] = field(default_factory=list)
@@ -73,6 +74,7 @@ class Stories:
         rows = events.find(connection, run, after=story.newest, limit=PAGE)
         told = [(row.record, (row.rank, row.producer)) for row in rows if isinstance(row.record, wire.Event)]
         fresh = [event for event, _ in told]
+        story.gaps = story.gaps + [(row.step, row.record) for row in rows if isinstance(row.record, wire.Gap)]
         story.events = story.events + fresh  # a new list: another thread may be reading the old one
         story.tellers = story.tellers + [by for _, by in told]
         story.sanitizations += sum(isinstance(event, wire.Sanitized) for event in fresh)

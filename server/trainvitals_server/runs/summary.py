@@ -7,11 +7,12 @@ from typing import Any
 from trainvitals_server.changes import Changes
 from trainvitals_server.clock import iso
 from trainvitals_server.incidents import verdict
+from trainvitals_server.runs.losses import lost, set_aside
 from trainvitals_server.runs.pulse import Pulse
 from trainvitals_server.runs.ranks import describe, failure
-from trainvitals_server.runs.severity import spans, sparkline
+from trainvitals_server.runs.severity import missing, spans, sparkline
 from trainvitals_server.runs.story import Stories
-from trainvitals_server.store import alerts, history, runs, series
+from trainvitals_server.store import alerts, history, journal, runs, series
 from trainvitals_server.store.database import DAMAGE, Database
 from trainvitals_server.store.packing import unpack
 from trainvitals_server.store.transactions import Connection
@@ -23,6 +24,8 @@ UNKNOWN: Object = {
     **dict.fromkeys(("connected", "altered", "pinned"), False),
     **dict.fromkeys(("reason", "outcome", "auto_sanitize"), ""),
     **dict.fromkeys(("open_alerts", "sanitizations"), 0),
+    "lost": lost([]),
+    **set_aside([]),
     "nonfinite_layers": [],
     "severity": [],
     "ranks": {"size": 1, "seen": 0, "states": {}, "troubled": []},
@@ -69,6 +72,8 @@ class Summaries:
             try:
                 summary = self._make(connection, run)
             except DAMAGE as error:  # the others are still to be shown, and this one said to be damaged
+                if "interrupted" in str(error):  # it only took too long
+                    raise
                 return self._damaged(connection, run, error)
         if summary is not None:
             with self._lock:
@@ -156,9 +161,11 @@ class Summaries:
             "open_alerts": sum(alert.status in OPEN_ALERTS for alert in found),
             "first_bad_step": first.first_bad_step if first else None,
             "first_bad_layer": first.first_bad_layer if first else None,
+            "lost": lost(story.gaps),
+            **set_aside(journal.set_aside(connection, run)),
             "sanitizations": story.sanitizations,
             "nonfinite_layers": bad,
-            "severity": sparkline(low, high, spans(incidents, found, high)) if parts else [],
+            "severity": sparkline(low, high, spans(incidents, found, high), missing(story.gaps)) if parts else [],
         }
 
 

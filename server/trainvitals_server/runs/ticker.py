@@ -8,7 +8,8 @@ from trainvitals_server.errors import StoreBusyError
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.parts import Parts
 from trainvitals_server.runs import transitions
-from trainvitals_server.runs.states import Signal
+from trainvitals_server.runs.naps import Naps
+from trainvitals_server.runs.pulse import Said
 from trainvitals_server.store import commands, runs
 
 TICK_SECONDS = 1.0
@@ -21,9 +22,12 @@ async def run(parts: Parts) -> None:
     """The task. While the database cannot be written, every tick tries again, which is how it is found to have
     healed."""
     count = 0
+    naps = Naps(parts.clock)
     while True:
         await asyncio.sleep(TICK_SECONDS)
         count += 1
+        if naps.held_up() or parts.writer.trouble:
+            parts.pulse.forgive(parts.clock.monotonic())
         try:
             await tick(parts, touch=count % TOUCH_TICKS == 0 or bool(parts.writer.trouble))
         except StoreBusyError:
@@ -41,9 +45,9 @@ async def tick(parts: Parts, *, touch: bool) -> None:
         await parts.write(lambda tx: _write(tx, signals, contact))
 
 
-def _write(tx: Transaction, signals: list[tuple[str, Signal]], contact: set[str]) -> None:
-    for name, what in signals:
-        transitions.signal(tx, name, what)
+def _write(tx: Transaction, signals: list[Said], contact: set[str]) -> None:
+    for run, what, reason in signals:
+        transitions.signal(tx, run, what, reason)
     progress.expire(tx)
     runs.touch(tx.connection, contact, tx.now)
 

@@ -8,10 +8,11 @@ from trainvitals_server.clock import iso
 from trainvitals_server.commands import progress
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.notifications.notable import Ending
-from trainvitals_server.runs.states import ENDED, GONE_SECONDS, NEXT, SILENCE_SECONDS, Signal
+from trainvitals_server.runs.states import ENDED, GONE_SECONDS, NEXT, SILENCE_SECONDS, Signal, State
 from trainvitals_server.store import events, runs
 
-# What the server observed by its clock, as a recorded event: silence is never shown as health.
+# What the server observed by its clock, as a recorded event where no better reason is known: silence is never shown as
+# health.
 OBSERVED = {
     "silent": "no frame for longer than ten median steps, although the trainer is connected",
     "gone": "no contact with the trainer for a minute; it may be buffering",
@@ -23,18 +24,21 @@ def signal(tx: Transaction, run: str, what: Signal, reason: str = "", record: wi
     """Apply a signal to a run, record it where it moved the run, and note it for the browsers. `record` is what the
     trainer said; None where the server saw for itself."""
     row = runs.get(tx.connection, run)
-    state = NEXT.get((row["state"], what)) if row is not None else None
+    before: State = row["state"] if row is not None else "imported"  # which nothing moves
+    state = NEXT.get((before, what))
     if state is None:
         return
     ended = tx.now if state in ENDED else None
-    runs.update(tx.connection, run, state=state, reason=reason or OBSERVED.get(what, ""), ended=ended)
+    said = "" if what == "contact" else reason or OBSERVED.get(what, "")  # being back is an event, not a reason
+    runs.update(tx.connection, run, state=state, reason=said, ended=ended)
     tx.changes[run].state = state
     if ended is not None:
         progress.abandon(tx, run, f"the run has {state}, and its trainer did not say how this ended")
-    if state in ("failed", "lost"):
+    if state in ("failed", "lost") and before != state:  # a better reason is no further ending
         _note_ending(tx, run, state, reason or OBSERVED.get(what, ""), record)
     if what in OBSERVED:
-        observe(tx, run, wire.Notice(step=_step(tx, run), time=tx.now, code=state, text=OBSERVED[what]))
+        text = reason or OBSERVED[what]
+        observe(tx, run, wire.Notice(step=_step(tx, run), time=tx.now, code=state, text=text))
 
 
 def _note_ending(

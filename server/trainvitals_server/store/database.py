@@ -6,6 +6,7 @@ Readers see one consistent snapshot each and can never block the writer (write-a
 import os
 import queue
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -13,9 +14,11 @@ from pathlib import Path
 import sqlite_utils
 import zstandard
 
-from trainvitals_server.errors import NewerSchemaError, StoreBusyError
+from trainvitals_server.errors import NewerSchemaError, SlowReadError, StoreBusyError
 from trainvitals_server.store import schema
 
+READ_SECONDS = 2.0  # how long a read may last: the log cannot be emptied behind it (wal.py)
+READ_OPERATIONS = 1000  # of SQLite's machine, between two looks at the clock
 BUSY_SECONDS = 2.0  # how long a transaction waits for another process's lock before the trainer is told to retry
 CACHE_KIB = 16 << 10
 
@@ -50,12 +53,20 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A read-only connection inside one snapshot; any thread may ask for one."""
+        """A read-only connection inside one snapshot; any thread may ask for one. Raises `SlowReadError` where what is
+        done with it takes longer than `READ_SECONDS`."""
         connection = self._take()
+        deadline = time.monotonic() + READ_SECONDS
         try:
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, READ_OPERATIONS)
             connection.execute("BEGIN")
             yield connection
+        except sqlite3.OperationalError as error:
+            if time.monotonic() > deadline and "interrupted" in str(error):
+                raise SlowReadError(f"expected to read at most {READ_SECONDS:g} s, it took longer") from error
+            raise
         finally:
+            connection.set_progress_handler(None, 0)
             with suppress(sqlite3.Error):  # a failed BEGIN leaves nothing to roll back
                 connection.execute("ROLLBACK")
             self._idle.put(connection)

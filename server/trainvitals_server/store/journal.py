@@ -29,6 +29,16 @@ def quarantine(
     )
 
 
+def set_aside(connection: sqlite3.Connection, run: str) -> list[tuple[str, int]]:
+    """Why records of a run were set aside, and how often each."""
+    rows = connection.execute(
+        "SELECT quarantine.reason, count(*) FROM quarantine JOIN producers ON producers.id = quarantine.producer"
+        " WHERE producers.run = ? GROUP BY quarantine.reason",
+        (run,),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 def quarantined(connection: sqlite3.Connection) -> int:
     """How many records were set aside."""
     total: int = connection.execute("SELECT count(*) FROM quarantine").fetchone()[0]

@@ -1,6 +1,6 @@
 # ruff: noqa: S608  # built from the names of the schema; values are always bound
 """One run in one file: a database of the same schema that holds that run and nothing of the server's own: no audit, no
-sessions, no tokens, nothing that rules remember, no raw records that were set aside."""
+sessions, no tokens, no messages to people, nothing that rules remember."""
 
 import sqlite3
 from collections.abc import Callable

@@ -17,7 +17,7 @@ BLOCK = f"block IN (SELECT blocks.id FROM blocks WHERE layout IN ({LAYOUTS}))"
 class Table(NamedTuple):
     """`owned` selects the rows of run ?1. At most `batch` rows are deleted at a time, as large as they are; without it
     all, since the table has no row ids and they are few. Those of a table that does not `travel` mean nothing
-    elsewhere: what rules remember, raw records that were set aside, messages to people."""
+    elsewhere: what rules remember, messages to people."""
 
     name: str
     owned: str
@@ -35,7 +35,7 @@ TABLES = (
     Table("shelves", LAYOUT, 500),
     Table("frames", LAYOUT, 4),  # rows of up to 256 KiB
     Table("rule_states", PRODUCER, None, travels=False),
-    Table("quarantine", PRODUCER, 50, travels=False),  # up to 64 KiB each
+    Table("quarantine", PRODUCER, 50),  # up to 64 KiB each
     Table("notifications", RUN, 500, travels=False),
     Table("events", RUN, 500),
     Table("alerts", RUN, 500),

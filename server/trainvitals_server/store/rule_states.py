@@ -8,10 +8,10 @@ def load(connection: sqlite3.Connection, producer: int) -> dict[str, bytes]:
     return dict(connection.execute("SELECT rule, state FROM rule_states WHERE producer = ?", (producer,)).fetchall())
 
 
-def save(connection: sqlite3.Connection, producer: int, old: dict[str, bytes], new: dict[str, bytes]) -> None:
-    """Store the states that changed."""
+def save(connection: sqlite3.Connection, producer: int, changed: dict[str, bytes]) -> None:
+    """Store states over what was there."""
     connection.executemany(
         "INSERT INTO rule_states (producer, rule, state) VALUES (?, ?, ?)"
         " ON CONFLICT (producer, rule) DO UPDATE SET state = excluded.state",
-        [(producer, rule, state) for rule, state in new.items() if old.get(rule) != state],
+        [(producer, rule, state) for rule, state in changed.items()],
     )

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -11,8 +12,16 @@ from numpy.typing import NDArray
 from trainvitals import wire
 from trainvitals_server.store.packing import pack
 
+MOST = 4  # times as many series as are asked for are read at once; one by one each costs about as much more
 UNDECLARED = -1  # in a layout's columns: a piece of it has not arrived
-_columns = msgspec.msgpack.Decoder(list[wire.Series | None])
+_columns = msgspec.msgpack.Decoder(tuple[wire.Series | None, ...])
+
+
+@lru_cache(maxsize=256)
+def _decode(declared: bytes) -> tuple[wire.Series | None, ...]:
+    """What some columns are. The same tuple for the same bytes: a thousand runs of one network share it, and what is
+    worked out from it."""
+    return _columns.decode(declared)
 
 
 class Row(NamedTuple):
@@ -32,7 +41,7 @@ class Layout(NamedTuple):
     producer: int
     layout: int
     columns: NDArray[np.int64]
-    declared: list[wire.Series | None]
+    declared: tuple[wire.Series | None, ...]
 
     @property
     def whole(self) -> bool:
@@ -47,17 +56,18 @@ def enter(connection: sqlite3.Connection, run: str, declared: Sequence[wire.Seri
         " ON CONFLICT (run, layer, kind, stat) DO UPDATE SET place = excluded.place WHERE place <> excluded.place",
         [(run, one.layer, one.kind, one.stat, one.order) for one in declared],
     )
+    ids = _ids(connection, run, declared)
+    return [Row(ids[one.layer, one.kind, one.stat], one.layer, one.kind, one.stat, one.order) for one in declared]
+
+
+def _ids(connection: sqlite3.Connection, run: str, declared: Sequence[wire.Series]) -> dict[tuple[str, str, str], int]:
+    """The ids of these series: all of the run's at once where most of them are asked for."""
+    if count(connection, run) <= MOST * len(declared):
+        rows = connection.execute("SELECT layer, kind, stat, id FROM series WHERE run = ?", (run,)).fetchall()
+        return {(row[0], row[1], row[2]): row[3] for row in rows}
     find = "SELECT id FROM series WHERE run = ? AND layer = ? AND kind = ? AND stat = ?"
-    return [
-        Row(
-            connection.execute(find, (run, one.layer, one.kind, one.stat)).fetchone()[0],
-            one.layer,
-            one.kind,
-            one.stat,
-            one.order,
-        )
-        for one in declared
-    ]
+    keys = [(one.layer, one.kind, one.stat) for one in declared]
+    return {key: connection.execute(find, (run, *key)).fetchone()[0] for key in keys}
 
 
 def list_all(connection: sqlite3.Connection, run: str) -> list[Row]:
@@ -121,4 +131,4 @@ def save(
 
 
 def _layout(row: sqlite3.Row) -> Layout:
-    return Layout(row[0], row[1], row[2], np.frombuffer(row[3], "<i8").astype(np.int64), _columns.decode(row[4]))
+    return Layout(row[0], row[1], row[2], np.frombuffer(row[3], "<i8").astype(np.int64), _decode(row[4]))

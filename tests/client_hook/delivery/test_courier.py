@@ -12,9 +12,13 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from trainvitals import wire
+from trainvitals.delivery import clocks, quarantine, retention
+from trainvitals.delivery import link as link_module
+from trainvitals.delivery import spool as spool_module
 from trainvitals.delivery.courier import Courier
 from trainvitals.delivery.outbox import Outbox
-from trainvitals.delivery.spool import Spool, SpoolReader
+from trainvitals.delivery.reading import SpoolReader
+from trainvitals.delivery.spool import Spool
 
 IDENTITY = wire.Identity(run="r", producer="p", name="n")
 
@@ -31,8 +35,11 @@ class FakeServer:
         self.hellos: list[wire.Hello] = []
         self.tokens: list[str | None] = []
         self.refuse = 0
+        self.speaks = wire.PROTOCOL
+        self.deaf = False  # reads nothing after the next hello, not even pings
         self.on_batch: Callable[[wire.Batch], wire.ToTrainer | None] | None = None
         self.connections: list[ServerConnection] = []
+        self.deafened: list[ServerConnection] = []
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -47,6 +54,8 @@ class FakeServer:
     def stop(self) -> None:
         async def close() -> None:
             assert self._server is not None
+            for connection in self.deafened:
+                connection.transport.abort()
             self._server.close(code=1012)
             await self._server.wait_closed()
 
@@ -79,6 +88,12 @@ class FakeServer:
             message = wire.decode_to_server(data)
             if isinstance(message, wire.Hello):
                 self.hellos.append(message)
+                if self.speaks != wire.PROTOCOL:
+                    await connection.close(1008, f"expected protocol {self.speaks}, got {message.protocol}")
+                    continue
+                if self.deaf:
+                    connection.transport.pause_reading()
+                    self.deafened.append(connection)
                 await connection.send(wire.encode(wire.Welcome(protocol=wire.PROTOCOL, committed=len(self.stored) - 1)))
                 continue
             answer = self.on_batch(message) if self.on_batch else self.accept(message)
@@ -106,7 +121,7 @@ class Sender:
     def __init__(self, base: Path, url: str | None, online: bool = True) -> None:
         self.commands: list[wire.Command] = []
         self.outbox = Outbox()
-        self.spool = Spool(base / "spool", IDENTITY)
+        self.spool = Spool(base / "spool/r/p", IDENTITY)
         self.courier = Courier(
             self.spool,
             self.outbox,
@@ -194,7 +209,7 @@ def test_a_gap_nack_is_answered_from_there(sender: Sender, server: FakeServer) -
 
 def test_a_busy_server_is_asked_again(sender: Sender, server: FakeServer) -> None:
     """Nothing is dropped for it."""
-    answers = [wire.Nack(kind="retry", seq=0, after=0.05, reason="database is locked")]
+    answers: list[wire.ToTrainer] = [wire.Nack(kind="retry", seq=0, after=0.05, reason="database is locked")]
     server.on_batch = lambda batch: answers.pop() if answers else server.accept(batch)
     sender.put(*range(5))
     until(lambda: numbers(server.stored) == list(range(5)))
@@ -213,6 +228,82 @@ def test_a_record_refused_for_good_does_not_stop_the_others(sender: Sender, serv
     sender.put(*range(3))
     until(lambda: len(server.stored) == 3)
     assert numbers(server.stored[1:]) == [1, 2]
+
+
+def test_what_is_refused_is_kept_and_counted(sender: Sender, server: FakeServer) -> None:
+    """In a file of its own, with the reason; the folder stays for it when all else is delivered."""
+    server.on_batch = lambda batch: (
+        wire.Nack(kind="permanent", seq=1, reason="bad record") if batch.first < 2 else (wire.Ack(seq=batch.last))
+    )
+    sender.put(*range(3))
+    until(lambda: sender.spool.committed == 2)
+    assert sender.spool.quarantined == 1
+    assert sender.courier.close()
+    ((seq, aside),) = quarantine.read(sender.spool.path)
+    assert (seq, aside.reason, wire.decode_record(aside.record)) == (1, "bad record", notice(1))
+    assert [path.name for path in sender.spool.path.iterdir()] == ["quarantine"]
+
+
+def test_a_second_server_gets_what_the_first_one_had(
+    sender: Sender, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Acknowledged records are kept while there is room: a new database, or a backup of long ago, misses nothing."""
+    monkeypatch.setattr(retention, "SEGMENT_BYTES", 200)
+    for number in range(40):
+        sender.put(number)
+        until(lambda n=number: sender.spool.committed == n)  # type: ignore[misc]
+    assert len(list(sender.spool.path.glob("*.seg"))) > 3
+    server.stop()
+    server.stored.clear()
+    server.start()
+    sender.put(40)
+    until(lambda: numbers(server.stored) == list(range(41)))
+    assert server.hellos[-1].first == 0
+
+
+@pytest.mark.parametrize(("speaks", "side"), [(wire.PROTOCOL + 1, "trainer"), (1, "server")])
+def test_a_server_of_another_protocol_is_named_once_with_what_to_do(
+    speaks: int,
+    side: str,
+    sender: Sender,
+    server: FakeServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Records wait in the spool until one of the two is updated; closing does not wait for that."""
+    monkeypatch.setattr(link_module, "BACKOFF", (0.05, 0.1))
+    until(lambda: sender.courier.connected)
+    server.speaks = speaks
+    server.stop()
+    server.start()
+    until(lambda: len(server.hellos) > 4)
+    sender.put(1, 2)
+    until(lambda: sender.spool.next == 2)
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    (said,) = [text for text in warnings if "protocol" in text]
+    assert f"speaks protocol {speaks}, this trainer {wire.PROTOCOL}: update trainvitals on the {side}'s side" in said
+    server.speaks = wire.PROTOCOL
+    until(lambda: numbers(server.stored) == [1, 2])
+
+
+@pytest.mark.parametrize("load", [0, 400])
+def test_a_server_that_falls_silent_is_left(
+    load: int, sender: Sender, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A black hole: nothing is answered, and with enough on its way not even sending ends. After two ping times
+    (40 s in earnest) another connection is tried."""
+    until(lambda: sender.courier.connected)
+    monkeypatch.setattr(link_module, "PING", 0.2)
+    server.deaf = True
+    server.stop()
+    server.start()
+    until(lambda: len(server.hellos) == 2)
+    server.deaf = False
+    for number in range(load):
+        sender.outbox.put(wire.Notice(step=number, time=0.0, code="n", text="x" * 100_000))
+    until(lambda: len(server.hellos) == 3, 10)
+    sender.put(load)
+    until(lambda: numbers(server.stored) == list(range(load + 1)))
 
 
 def test_a_wrong_token_is_said_once_and_training_goes_on(
@@ -256,7 +347,7 @@ def test_offline_is_spooled_only(tmp_path: Path, server: FakeServer) -> None:
     sender.put(1, 2)
     assert not sender.courier.close()
     assert server.tokens == []
-    reader = SpoolReader(tmp_path / "spool")
+    reader = SpoolReader(tmp_path / "spool/r/p")
     reader.seek(0)
     batch = reader.batch()
     reader.close()
@@ -286,20 +377,20 @@ def test_a_retired_courier_stays_until_all_is_delivered(tmp_path: Path) -> None:
     server.end()
 
 
-def test_a_full_spool_becomes_a_counted_gap(tmp_path: Path, server: FakeServer) -> None:
-    """Training goes on; the hole is recorded when there is room again."""
+def test_a_full_disk_heals(tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records wait in memory, and come when there is room again, though nothing new does."""
+
+    def no_space(descriptor: int, data: bytes) -> None:
+        raise OSError("no space")
+
     sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
     until(lambda: sender.courier.connected)
-    cap, sender.spool._cap = sender.spool._cap, 0
-    sender.put(1, 2)
-    until(lambda: sender.outbox.dropped == 2)
-    sender.spool._cap = cap
-    sender.put(3)
-    until(lambda: len(server.stored) == 2)
-    gap, last = map(wire.decode_record, server.stored)
-    assert isinstance(gap, wire.Gap)
-    assert gap.count == 2
-    assert last == notice(3)
+    with monkeypatch.context() as full:
+        full.setattr(spool_module, "write_all", no_space)
+        sender.put(1, 2)
+        until(lambda: sender.outbox.trouble)
+    until(lambda: numbers(server.stored) == [1, 2])
+    assert sender.outbox.dropped == 0
     sender.courier.close()
 
 
@@ -317,3 +408,25 @@ def test_what_is_written_reaches_the_disk_though_nothing_follows(
     assert synced == [2, 4]
     sender.courier.close()
     assert synced == [2, 4]
+
+
+def test_sleep_and_set_clocks_are_told_in_the_run(
+    tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the newest step, by clocks of the test's own."""
+    now = [clocks.Reading(0.0, 0.0, 1e9)]
+    monkeypatch.setattr(clocks, "read", lambda: now[0])
+    monkeypatch.setattr(clocks, "LOOK", 0.02)
+    sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
+    sender.put(41)
+    until(lambda: numbers(server.stored) == [41])
+    now[0] = clocks.Reading(1.0, 7501.0, 1e9 + 7501)
+    until(lambda: len(server.stored) == 2)
+    now[0] = clocks.Reading(2.0, 7502.0, 1e9)
+    until(lambda: len(server.stored) == 3)
+    told = [wire.decode_record(data) for data in server.stored[1:]]
+    assert [(one.step, one.code, one.text) for one in told if isinstance(one, wire.Notice)] == [
+        (41, "suspended", "the machine slept for 2 h 5 min"),
+        (41, "clock", "the wall clock was set back by 2 h 5 min"),
+    ]
+    sender.courier.close()

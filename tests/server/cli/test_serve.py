@@ -27,6 +27,7 @@ def test_serve_prints_a_link_that_signs_in_once(announced: dict[str, str]) -> No
         (["--port", "70000"], "expected a port from 0 to 65535, got 70000"),
         (["--retain", "30 years"], "expected an age such as 30d .* or a size such as 20GB .*got '30 years'"),
         (["--tls-cert", "missing.pem"], "expected a TLS certificate and its key"),
+        (["--spool", "here", "--spool", "nowhere"], "expected a folder of spools, got 'here'"),
     ],
 )
 def test_serve_refuses_in_one_line(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:

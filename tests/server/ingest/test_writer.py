@@ -11,6 +11,7 @@ from served import identify, until
 from trainvitals_server.changes import Changes
 from trainvitals_server.clock import Clock
 from trainvitals_server.errors import StoreBusyError
+from trainvitals_server.ingest import writer as writer_module
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.ingest.writer import Writer
 from trainvitals_server.store import database as database_module
@@ -58,8 +59,11 @@ def names(database: Database) -> set[str]:
         return set(runs.list_ids(connection))
 
 
-def test_what_is_queued_is_committed_together(writer: Writer, database: Database, published: list[Changes]) -> None:
+def test_what_is_queued_is_committed_together(
+    writer: Writer, database: Database, published: list[Changes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One transaction, one publication, and the answers after it."""
+    monkeypatch.setattr(writer_module, "MAX_SECONDS", 10.0)
     gate = threading.Event()
     first = writer.submit(lambda tx: gate.wait(10))
     rest = [writer.submit(enter(f"run-{place}")) for place in range(20)]  # type: ignore[arg-type]

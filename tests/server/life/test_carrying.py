@@ -60,7 +60,7 @@ def test_the_file_holds_that_run_and_nothing_of_the_servers(made: tuple[Path, Pa
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert ids(file) == {"r1"}
     with closing(open_reading(file)) as connection:
-        for table in ("audit", "sessions", "quarantine", "rule_states", "deleted_runs"):
+        for table in ("audit", "sessions", "notifications", "rule_states", "deleted_runs"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0  # noqa: S608
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -45,3 +45,20 @@ async def test_a_summary_that_cannot_be_made_silences_no_other_and_is_tried_agai
     summaries.bad.clear()
     await announcer.tick(2)
     assert [one.told for one in followers] == [["run"], ["run"]]
+
+
+async def test_a_store_in_trouble_is_told_at_once_and_so_is_its_healing() -> None:
+    """Between two heartbeats, and once for each change."""
+    hub, store = Hub(), {"trouble": "", "warning": ""}
+    follower = Follower("a")
+    hub.join(cast(Client, follower))
+    announcer = Announcer(hub, cast(Summaries, Broken()), Clock(), lambda: dict(store))
+    await announcer.tick(1)
+    follower.told.clear()  # a first word of the store, if any
+    store["trouble"] = "the database cannot be written: disk full"
+    await announcer.tick(2)
+    await announcer.tick(3)
+    assert follower.told == ["heartbeat"]
+    store["trouble"] = ""
+    await announcer.tick(4)
+    assert follower.told == ["heartbeat"] * 2

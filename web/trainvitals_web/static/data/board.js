@@ -2,8 +2,8 @@
  * Everything the page knows about one run, and who wants to know when it changes.
  *
  * Messages of the live socket and answers of REST come in; `mark(topic)` goes out, and what draws reads the fields.
- * Topics: run, first-bad, link, panels, series, frames, history, heat, events, alerts, commands, incidents, cursor,
- * range, pins, hover, clock.
+ * Topics: run, first-bad, link, panels, series, frames, gaps, history, heat, events, alerts, commands, incidents,
+ * cursor, range, pins, hover, clock, store.
  */
 
 import { ApiError, getJson, runPath } from "../link/api.js";
@@ -23,6 +23,9 @@ const CHART_POINTS = 360;
 const HEAT_POINTS = 240;
 const INCIDENT_DELAY_MS = 400;
 const ENDED = new Set(["finished", "failed", "imported"]);
+
+const DROPPED = "this browser was too slow for them; they are being asked for again";
+const AWAY = "this page was not connected; they are being asked for again";
 
 /** @param {Run | null} run */
 export const hasEnded = (run) => run !== null && ENDED.has(run.state);
@@ -53,6 +56,8 @@ export class Board {
     this.commands = new Map();
     /** @type {import("../../../types/contract").Incident[]} */
     this.incidents = [];
+    /** what is wrong with the server's store @type {import("../../../types/contract").StoreHealth} */
+    this.store = { trouble: "", warning: "" };
     this.events = new Events(id, () => mark("events"));
     this.charts = new History(id, CHART_POINTS, () => mark("history"));
     this.heat = new History(id, HEAT_POINTS, () => mark("heat"));
@@ -79,7 +84,10 @@ export class Board {
   /** @param {import("../link/socket.js").Phase} phase */
   connection(phase) {
     this.mark("link");
-    if (phase === "open" && this.socket.opened > 1) this.refetch();
+    if (phase === "open" && this.socket.opened > 1) {
+      this.doubt({ from: this.newest, to: null, count: 0, reason: AWAY });
+      this.refetch();
+    }
     if (phase === "open") this.catchUp();
     if (phase === "closed") void this.describe(); // it knows whether we are signed out or the server is gone
   }
@@ -113,7 +121,10 @@ export class Board {
       case "config":
         this.panels = message.panels;
         this.role = message.role;
+        this.say(message.store);
         return this.mark("panels");
+      case "heartbeat":
+        return this.say(message.store);
       case "run":
         return this.update(message.run);
       case "series":
@@ -124,6 +135,7 @@ export class Board {
         return;
       case "events":
         this.events.add(message.events);
+        for (const event of message.events) if (event.type === "gap") this.lose(event);
         return this.investigate();
       case "alerts":
         for (const alert of message.alerts) this.alerts.set(alert.id, alert);
@@ -133,8 +145,30 @@ export class Board {
       case "notice":
         return void this.describe(); // such as that the run is gone
       case "dropped":
-        return this.refetchData();
+        return this.doubt({ from: message.from, to: message.to, count: 0, reason: DROPPED });
     }
+  }
+
+  /** Records were lost for good: no line may be drawn over them, from now on. @param {import("../../../types/contract").Event} event */
+  lose({ rank, step, data }) {
+    if (rank !== 0) return;
+    const from = data.first_step ?? step;
+    this.doubt({ from, to: data.last_step ?? from, count: data.count, reason: data.reason });
+  }
+
+  /** @param {import("../../../types/contract").Gap} gap */
+  doubt(gap) {
+    if (gap.from === null || !Number.isFinite(gap.from)) return this.refetchData();
+    this.charts.doubt(gap);
+    this.heat.doubt(gap);
+    this.mark("gaps");
+  }
+
+  /** @param {import("../../../types/contract").StoreHealth | undefined} store */
+  say(store) {
+    if (!store || (store.trouble === this.store.trouble && store.warning === this.store.warning)) return;
+    this.store = store;
+    this.mark("store");
   }
 
   refetchData() {

@@ -94,6 +94,9 @@ function isNotable(event) {
 /** @param {Record<string, any>} data of a validation */
 const isClean = (data) => data.errors === 0 && data.nonfinite === 0 && !data.tainted;
 
+/** What follows is a stack, or the rest of a long message. @param {unknown} text */
+const firstLine = (text) => String(text).split("\n", 1)[0];
+
 /** @type {Record<string, (data: Record<string, any>, layer: string | null) => string>} */
 const TEXTS = {
   nonfinite: (data, layer) => {
@@ -133,10 +136,10 @@ const TEXTS = {
   },
   command: (data) => `command ${data.state}${data.reason ? `: ${name(data.reason)}` : ""}`,
   lifecycle: (data) =>
-    `trainer ${data.state}${data.error ? `: ${name(data.error)}` : data.reason ? `: ${name(data.reason)}` : ""}`,
+    `trainer ${data.state}${data.error ? `: ${name(firstLine(data.error))}` : data.reason ? `: ${name(data.reason)}` : ""}`,
   fault: (data) =>
     `probe ${name(String(data.probe))} raised${data.disabled ? " and is disabled" : ""}: ${name(String(data.error))}`,
-  notice: (data) => name(String(data.text)),
+  notice: (data) => name(firstLine(data.text)),
   gap: (data) => `${count(data.count ?? 0, "record")} lost: ${name(String(data.reason ?? ""))}`,
 };
 

@@ -38,6 +38,8 @@ export class History {
     this.loads = 0;
     this.timer = 0;
     this.loaded = false;
+    /** the open gap that was asked about @type {Gap | undefined} */
+    this.settled = undefined;
   }
 
   /** The series to hold. @param {Iterable<number>} ids */
@@ -55,6 +57,16 @@ export class History {
   show(from, to) {
     if (from === this.range.from && to === this.range.to) return;
     this.range = { from, to };
+    this.refresh();
+  }
+
+  /**
+   * Something between these steps is missing here, whether for good or not: nothing is drawn over it until the store,
+   * asked again, says what there is.
+   * @param {Gap} gap
+   */
+  doubt(gap) {
+    this.gaps = [...this.gaps, gap];
     this.refresh();
   }
 
@@ -87,6 +99,8 @@ export class History {
   adopt(answers) {
     this.width = Math.max(...answers.map((answer) => answer.width));
     this.gaps = answers[0].gaps;
+    const last = this.gaps.at(-1);
+    if (last && this.settled?.from === last.from) this.settled = last; // asked once for each
     this.series.clear();
     for (const answer of answers) {
       for (const [id, columns] of answer.series) {
@@ -110,9 +124,19 @@ export class History {
    */
   fold(frame, columns) {
     this.recent.push({ frame, columns });
+    this.settleGap(frame.step);
     if (this.recent.length > KEPT_FRAMES) this.recent.splice(0, KEPT_FRAMES / 2);
     this.merge(frame, columns);
     this.thin();
+  }
+
+  /** A gap that went on to the end of what was known has an end now; the store knows which. @param {number} step */
+  settleGap(step) {
+    const last = this.gaps.at(-1);
+    if (!last || last.from === null || (last.to ?? last.from) > last.from || step <= last.from) return;
+    if (this.settled === last) return;
+    this.settled = last;
+    this.refresh();
   }
 
   /** @param {Frame} frame @param {number[]} columns */

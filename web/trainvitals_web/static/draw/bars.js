@@ -15,8 +15,9 @@ const BAR = 1 / 60; // of the range, so that a bar is seen at any zoom
  * @param {Event[]} events of the run, by step
  * @param {[number, number]} range
  * @param {Strip} strip takes what is not finite
+ * @param {import("../../../types/contract").Gap[]} gaps over which no line is drawn
  */
-export function bars(panel, events, range, strip) {
+export function bars(panel, events, range, strip, gaps) {
   const data = [];
   /** @type {string[]} */
   const said = [];
@@ -28,20 +29,33 @@ export function bars(panel, events, range, strip) {
     for (const { step, value } of points) {
       if (!Number.isFinite(value)) strip.mark(kindOf(value), step, `${plotText(title, 32)}: ${number(value)}`);
     }
+    const drawn = base.type === "scatter" ? broken(points, gaps) : points;
     data.push({
       hovertemplate: "%{y:.4~g}",
       type: "bar",
       ...base,
       ...lookOf(base, i, (range[1] - range[0]) * BAR),
       name: plotText(title, 40),
-      x: points.map(({ step }) => step),
-      y: points.map(({ value }) => (Number.isFinite(value) ? value : null)),
+      x: drawn.map(({ step }) => step),
+      y: drawn.map(({ value }) => (Number.isFinite(value) ? value : null)),
     });
     total = Math.max(total, points.length);
     if (points.length) said.push(`${title} ${number(points[points.length - 1].value)}`);
   }
   const summary = said.length ? `${count(total, "event")}, newest: ${said.join(", ")}` : "";
   return { data, tails: [], named: data.length, summary };
+}
+
+/**
+ * With a point without a value wherever records were lost between two.
+ * @param {{step: number, value: number}[]} points @param {import("../../../types/contract").Gap[]} gaps
+ */
+function broken(points, gaps) {
+  return points.flatMap((point, i) => {
+    const before = points[i - 1]?.step ?? Infinity;
+    const lost = gaps.some(({ from, to }) => from !== null && from < point.step && (to ?? from) >= before);
+    return lost ? [{ step: (before + point.step) / 2, value: NaN }, point] : [point];
+  });
 }
 
 /** Events that have the field; null is absent, which is not NaN. @param {Feed} feed @param {Event[]} events */

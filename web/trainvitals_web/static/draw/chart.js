@@ -1,5 +1,6 @@
 /** One declared panel on the page: title, Plotly figure, overlay canvas, and its words for those who cannot see it. */
 
+import { describeGap, gapAt, gapsWithin } from "../data/gaps.js";
 import { elide, name as plain, number, step } from "../words.js";
 import { html, nothing, render } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { linesOf } from "./feeds.js";
@@ -14,6 +15,9 @@ import { listen } from "./pointer.js";
 /** @typedef {import("../../../types/plotly").PlotElement} PlotElement */
 
 const BAND = "The band is the smallest and largest value of each point's steps, the line their last";
+
+const NEAR_PX = 3;
+const LISTED = 5; // gaps
 
 export class Chart {
   /** @param {Panel} panel @param {string | null} layer @param {Board} board @param {View} view */
@@ -42,7 +46,8 @@ export class Chart {
     this.canvas.className = "overlay";
     this.canvas.setAttribute("aria-hidden", "true");
     this.box = Object.assign(document.createElement("div"), { className: "chart-box" });
-    this.box.append(this.plot, this.canvas);
+    this.tip = Object.assign(document.createElement("div"), { className: "tip", hidden: true });
+    this.box.append(this.plot, this.canvas, this.tip);
     this.refeed();
     this.describe();
   }
@@ -74,7 +79,33 @@ export class Chart {
 
   overlay() {
     const area = this.visible && areaOf(this.plot);
-    if (area) drawOverlay(this.canvas, area, this.board, this.view, this.tails);
+    if (!area) return;
+    drawOverlay(this.canvas, area, this.board, this.view, this.tails);
+    this.pointOut(area);
+  }
+
+  /** What is missing under the pointer. @param {import("./overlay.js").Area} area */
+  pointOut(area) {
+    const { hover } = this.view;
+    const here = hover !== null && this.box.matches(":hover");
+    const [from, to] = this.view.span();
+    const gap = here ? gapAt(this.board.charts.gaps, hover, ((to - from) / area.width) * NEAR_PX) : undefined;
+    this.tip.hidden = gap === undefined;
+    if (!gap || hover === null) return;
+    this.tip.textContent = describeGap(gap);
+    const left = Math.min(area.x(hover) + 8, area.box.width - this.tip.offsetWidth - 4);
+    this.tip.style.transform = `translate(${Math.max(0, left)}px, ${area.top + 4}px)`;
+  }
+
+  /** The records missing in the range shown, in words. */
+  missing() {
+    const gaps = gapsWithin(this.board.charts.gaps, this.view.span());
+    if (gaps.length === 0) return nothing;
+    return html`<p>Missing here, and never drawn over:</p>
+      <ul>
+        ${gaps.slice(0, LISTED).map((gap) => html`<li>${describeGap(gap)}</li>`)}
+        ${gaps.length > LISTED ? html`<li>and ${gaps.length - LISTED} more gaps</li>` : nothing}
+      </ul>`;
   }
 
   describe() {
@@ -87,7 +118,7 @@ export class Chart {
           <h3>${panel.title}</h3>
           <details class="about">
             <summary aria-label=${`About ${panel.title}`}>?</summary>
-            <p>${panel.help}</p>
+            <div class="help"><p>${panel.help}</p> ${this.missing()}</div>
           </details>
           ${width > 1 ? html`<span class="note" title=${BAND}>1 point = ${step(width)} steps</span>` : nothing}
           <span class="reading">${this.reading()}</span>

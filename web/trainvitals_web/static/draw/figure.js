@@ -3,6 +3,7 @@
  * with data, in the reader's colours, over the range all charts share.
  */
 
+import { gapsWithin, sumGaps } from "../data/gaps.js";
 import { number, plotText } from "../words.js";
 import { bars } from "./bars.js";
 import { dress, isLog } from "./dress.js";
@@ -33,9 +34,13 @@ const FIELD = { line: "last", low: "min", high: "max" };
 export function buildFigure(panel, lines, board, range, size) {
   const strip = new Strip();
   const built =
-    panel.scope === "events" ? bars(panel, board.events.sorted, range, strip) : curves(panel, lines, board, strip);
+    panel.scope === "events"
+      ? bars(panel, board.events.sorted, range, strip, board.charts.gaps)
+      : curves(panel, lines, board, strip);
+  const seen = gapsWithin(board.charts.gaps, range);
+  if (built.summary) strip.collectGaps(seen, range);
   const layout = dress(panel, range, size, { strip: !strip.empty, named: built.named });
-  const words = [built.summary, strip.summary()].filter(Boolean).join("; ");
+  const words = [built.summary, strip.summary(), built.summary && sumGaps(seen)].filter(Boolean).join("; ");
   return { data: [...built.data, ...strip.traces()], layout, tails: built.tails, summary: words };
 }
 

@@ -4,15 +4,15 @@ import { theme } from "./theme.js";
 
 const SIZE = 6;
 
-/** @typedef {"nan" | "inf"} Fault */
+/** @typedef {"nan" | "inf" | "lost"} Fault */
 
 /** @type {Map<string, CanvasPattern | string>} */
 const made = new Map();
 
-/** NaN: diagonals; ±Inf: horizontal bars. @param {CanvasRenderingContext2D} context @param {Fault} fault */
+/** NaN: diagonals; ±Inf: horizontal bars; lost: wide diagonals on nothing, the other way. @param {CanvasRenderingContext2D} context @param {Fault} fault */
 export function hatch(context, fault) {
-  const { nan, inf } = theme();
-  const colour = fault === "nan" ? nan : inf;
+  const { nan, inf, soft } = theme();
+  const colour = { nan, inf, lost: soft }[fault];
   const key = fault + colour;
   let pattern = made.get(key);
   if (!pattern) made.set(key, (pattern = context.createPattern(tile(fault, colour), "repeat") ?? colour));
@@ -21,6 +21,7 @@ export function hatch(context, fault) {
 
 /** @param {Fault} fault @param {string} colour */
 function tile(fault, colour) {
+  if (fault === "lost") return sparse(colour);
   const canvas = Object.assign(document.createElement("canvas"), { width: SIZE, height: SIZE });
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   context.fillStyle = colour;
@@ -32,6 +33,19 @@ function tile(fault, colour) {
     if (fault === "nan") (context.moveTo(k - 1, SIZE + 1), context.lineTo(k + SIZE + 1, -1));
     else (context.moveTo(0, k + SIZE / 2), context.lineTo(SIZE, k + SIZE / 2));
   }
+  context.stroke();
+  return canvas;
+}
+
+/** @param {string} colour */
+function sparse(colour) {
+  const canvas = Object.assign(document.createElement("canvas"), { width: SIZE, height: SIZE });
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.strokeStyle = colour;
+  context.globalAlpha = 0.75;
+  context.lineWidth = 1;
+  context.beginPath();
+  for (let k = -SIZE; k <= SIZE; k += SIZE) (context.moveTo(k - 1, -1), context.lineTo(k + SIZE + 1, SIZE + 1));
   context.stroke();
   return canvas;
 }

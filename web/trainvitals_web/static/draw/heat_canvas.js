@@ -3,6 +3,7 @@
  * worst of the buckets that fall on it, and one faulty value among thousands still makes its pixel faulty.
  */
 
+import { breaks } from "../data/gaps.js";
 import { hatch } from "./hatch.js";
 import { clearCanvas } from "./overlay.js";
 import { countsFaults, isFault, worstField } from "./heat_rows.js";
@@ -18,6 +19,7 @@ import { cividis, theme } from "./theme.js";
  * @property {[number, number] | null} scale smallest and largest value, for colours
  * @property {number} scroll pixels
  * @property {[number, number]} range of steps
+ * @property {import("../../../types/contract").Gap[]} gaps
  */
 
 export const ROW = 20;
@@ -37,8 +39,8 @@ class Pixels {
     this.faults = new Uint8Array(width);
   }
 
-  /** @param {Row} row @param {Metric} metric @param {[number, number]} range */
-  fill(row, metric, range) {
+  /** @param {Row} row @param {Scene} scene */
+  fill(row, { metric, range, gaps }) {
     this.values.fill(NaN);
     this.faults.fill(NONE);
     const { buckets } = row;
@@ -46,9 +48,10 @@ class Pixels {
     const values = buckets.columns[worstField(metric)];
     const scale = this.values.length / (range[1] - range[0]);
     const usual = usualStride(buckets);
+    const broken = breaks(buckets, gaps);
     for (let i = 0; i < buckets.length; i++) {
       const start = (buckets.columns.step[i] - range[0]) * scale;
-      const end = start + extentOf(buckets, i, usual) * scale;
+      const end = start + extentOf(buckets, i, usual, broken) * scale;
       if (end < 0 || start > this.values.length) continue;
       const fault = isFault(buckets, i, metric) ? faultOf(buckets, i, metric) : NONE;
       this.put(Math.floor(start), Math.max(Math.floor(start) + 1, Math.floor(end)), values[i], fault, metric);
@@ -78,8 +81,10 @@ function usualStride(buckets) {
  * @param {import("../data/buckets.js").Buckets} buckets
  * @param {number} i
  * @param {number} usual
+ * @param {(i: number) => boolean} broken
  */
-function extentOf(buckets, i, usual) {
+function extentOf(buckets, i, usual, broken) {
+  if (i + 1 < buckets.length && broken(i + 1)) return Math.min(usual, buckets.columns.step[i + 1] - buckets.columns.step[i]);
   const next = i + 1 < buckets.length ? buckets.columns.step[i + 1] - buckets.columns.step[i] : usual;
   return next > JOIN * usual ? usual : next;
 }
@@ -94,13 +99,17 @@ export function drawCells(canvas, area, scene) {
   const width = Math.max(1, Math.round(area.width));
   const pixels = new Pixels(width);
   const ribbon = new Uint8Array(width);
+  const told = new Uint8Array(width); // whether any row has a value there
   const strip = Object.assign(document.createElement("canvas"), { width, height: 1 });
   const stripContext = /** @type {CanvasRenderingContext2D} */ (strip.getContext("2d"));
   const colour = colourer(scene);
   context.imageSmoothingEnabled = false;
   scene.rows.forEach((row, i) => {
-    pixels.fill(row, scene.metric, scene.range);
-    for (let x = 0; x < width; x++) if (pixels.faults[x] && ribbon[x] !== NAN) ribbon[x] = pixels.faults[x];
+    pixels.fill(row, scene);
+    for (let x = 0; x < width; x++) {
+      if (pixels.faults[x] && ribbon[x] !== NAN) ribbon[x] = pixels.faults[x];
+      if (!Number.isNaN(pixels.values[x])) told[x] = 1;
+    }
     const y = RIBBON + i * ROW - scene.scroll;
     if (y > size.height || y + ROW < RIBBON) return;
     const image = stripContext.createImageData(width, 1);
@@ -112,10 +121,33 @@ export function drawCells(canvas, area, scene) {
     context.drawImage(strip, area.left, y, width, ROW - 1);
     drawFaults(context, pixels.faults, area.left, y, ROW - 1);
   });
+  drawLost(context, scene, told, { left: area.left, height: Math.min(size.height, RIBBON + scene.rows.length * ROW) });
   context.clearRect(0, 0, size.width, RIBBON);
   context.fillStyle = theme().grid;
   context.fillRect(area.left, 1, width, RIBBON - 4);
   drawFaults(context, ribbon, area.left, 1, RIBBON - 4);
+}
+
+/**
+ * Lost columns, told from those without data; one that shares all its pixels with others still has a few to itself.
+ * @param {CanvasRenderingContext2D} context
+ * @param {Scene} scene
+ * @param {Uint8Array} told
+ * @param {{left: number, height: number}} place
+ */
+function drawLost(context, { gaps, range }, told, { left, height }) {
+  const scale = told.length / (range[1] - range[0]);
+  context.fillStyle = hatch(context, "lost");
+  for (const { from, to } of gaps) {
+    if (from === null) continue;
+    const [low, high] = [(from - range[0]) * scale, ((to ?? from) + 1 - range[0]) * scale];
+    if (high < 0 || low > told.length) continue;
+    let [first, last] = [Math.max(0, Math.floor(low)), Math.min(told.length, Math.ceil(high))];
+    while (first < last && told[first]) first += 1;
+    while (last > first && told[last - 1]) last -= 1;
+    if (last - first < LEAST_FAULT_PX) first = Math.max(0, Math.round((low + high) / 2) - 1);
+    context.fillRect(left + first, RIBBON, Math.max(LEAST_FAULT_PX, last - first), height - RIBBON);
+  }
 }
 
 /**

@@ -1,5 +1,6 @@
 /** The heatmap's words: its controls, the list of layers beside the cells, the legend, the summary, the reading. */
 
+import { sumGaps } from "../data/gaps.js";
 import { html, nothing } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { count, elide, label, name as plain, number, step } from "../words.js";
 import { ROW } from "./heat_canvas.js";
@@ -10,6 +11,7 @@ import { cividisGradient } from "./theme.js";
 /** @typedef {import("../data/buckets.js").Buckets} Buckets */
 /** @typedef {import("../data/view.js").View} View */
 /** @typedef {import("./heat_rows.js").Row} Row */
+/** @typedef {import("../../../types/contract").Gap} Gap */
 /** @typedef {import("../../../types/contract").Metric} Metric */
 /** @typedef {(id: number) => number | undefined} ValueOf the value of a series at the cursor */
 
@@ -84,7 +86,7 @@ export function legend(metric, scale) {
     ? [key("sound", "none"), key("nan", "faulty")]
     : [scale ? ramp(metric, scale) : nothing, key("nan", "NaN"), key("inf", "±Inf")];
   return html`<p class="legend" aria-hidden="true">
-    <span>${label(metric.title)}</span> ${keys} ${key("none", "no data")}
+    <span>${label(metric.title)}</span> ${keys} ${key("none", "no data")} ${key("lost", "lost")}
   </p>`;
 }
 
@@ -96,12 +98,12 @@ function ramp(metric, [low, high]) {
     <span>${number(high)}${metric.scale === "log" ? " (log)" : ""}</span>`;
 }
 
-/** For those who cannot see the cells. @param {Metric} metric @param {Row[]} rows */
-export function summarize(metric, rows) {
+/** For those who cannot see the cells. @param {Metric} metric @param {Row[]} rows @param {Gap[]} gaps */
+export function summarize(metric, rows, gaps) {
   const bad = rows.filter(isFaulty);
   const which = bad.slice(0, 3).map((row) => `${elide(row.series.layer)} from step ${step(row.firstBad)}`);
   const faults = bad.length ? `${bad.length} with faults, first ${which.join(", ")}` : "no faults";
-  return `Heatmap of ${metric.title} for ${count(rows.length, "layer")}: ${faults}`;
+  return `Heatmap of ${metric.title} for ${count(rows.length, "layer")}: ${[faults, sumGaps(gaps)].filter(Boolean).join("; ")}`;
 }
 
 /** What bucket `i` holds. @param {Buckets} buckets @param {number} i */

@@ -3,6 +3,7 @@
  * figure for the axis, zoom and cursor that all charts share.
  */
 
+import { describeGap, gapAt, gapsWithin } from "../data/gaps.js";
 import { html, render } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { elide, step } from "../words.js";
 import { heatAxis } from "./heat_axis.js";
@@ -103,8 +104,9 @@ export class Heatmap {
     const area = areaOf(this.plot);
     if (!area) return;
     const range = /** @type {{xaxis: {range: [number, number]}}} */ (this.plot._fullLayout).xaxis.range;
-    drawCells(this.cells, area, { rows: this.rows, metric, scale: this.scale, scroll: this.scroll, range });
-    this.cells.setAttribute("aria-label", summarize(metric, this.rows));
+    const { gaps } = this.board.heat;
+    drawCells(this.cells, area, { rows: this.rows, metric, scale: this.scale, scroll: this.scroll, range, gaps });
+    this.cells.setAttribute("aria-label", summarize(metric, this.rows, gapsWithin(gaps, range)));
     this.overlay();
   }
 
@@ -197,7 +199,9 @@ export class Heatmap {
     this.tipBox.hidden = at === null || y < RIBBON || !row;
     if (at === null || !row) return;
     const i = row.buckets?.indexAt(at) ?? -1;
-    const said = i < 0 || !row.buckets ? "no data" : reading(row.buckets, i);
+    const gap = gapAt(this.board.heat.gaps, at);
+    const told = i >= 0 && row.buckets && at < row.buckets.columns.step[i] + row.buckets.width;
+    const said = gap && !told ? describeGap(gap) : i < 0 || !row.buckets ? "no data" : reading(row.buckets, i);
     this.tipBox.textContent = `${elide(row.series.layer, 64)} · step ${step(at)} · ${said}`;
     const left = Math.min(event.clientX - box.left + 12, box.width - this.tipBox.offsetWidth - 4);
     this.tipBox.style.transform = `translate(${Math.max(0, left)}px, ${y + 14}px)`;

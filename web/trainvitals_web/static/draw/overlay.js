@@ -4,6 +4,8 @@
  */
 
 import { severity } from "../data/events.js";
+import { breaks } from "../data/gaps.js";
+import { hatch } from "./hatch.js";
 import { fade, theme } from "./theme.js";
 
 /** @typedef {import("../data/board.js").Board} Board */
@@ -85,13 +87,19 @@ export function drawOverlay(canvas, area, board, view, tails) {
   context.restore();
 }
 
+const LEAST_GAP_PX = 3;
+
 /** @param {CanvasRenderingContext2D} context @param {Area} area @param {Board} board */
 function drawGaps(context, area, board) {
-  context.fillStyle = theme().shade;
   for (const { from, to } of board.charts.gaps) {
-    if (from === null || to === null) continue;
+    if (from === null) continue;
     const left = area.x(from);
-    context.fillRect(left, area.top, Math.max(2, area.x(to) - left), area.height);
+    const width = Math.max(LEAST_GAP_PX, area.x(to ?? from) - left);
+    if (left > area.left + area.width || left + width < area.left) continue;
+    for (const style of [theme().shade, hatch(context, "lost")]) {
+      context.fillStyle = style;
+      context.fillRect(left, area.top, width, area.height);
+    }
   }
 }
 
@@ -111,7 +119,10 @@ function drawTail(context, area, board, tail) {
   context.lineJoin = "round";
   context.beginPath();
   let drawing = false;
-  for (let i = Math.max(0, buckets.indexAt(tail.after)); i < buckets.length; i++) {
+  const start = Math.max(0, buckets.indexAt(tail.after));
+  const broken = breaks(buckets, board.charts.gaps, start + 1);
+  for (let i = start; i < buckets.length; i++) {
+    if (i > start && broken(i)) drawing = false;
     const y = buckets.nonfinite(i) ? NaN : area.y(values[i]);
     if (!Number.isFinite(y)) drawing = false;
     else if (drawing) context.lineTo(area.x(buckets.middle(i)), y);

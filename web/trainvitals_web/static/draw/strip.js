@@ -1,22 +1,25 @@
 /**
  * The strip above a chart on which every bucket that holds a non-finite value has its own mark, at any zoom. On a
- * logarithmic axis, values at or below zero have no place either and are marked there too.
+ * logarithmic axis, values at or below zero have no place either and are marked there too, and so is what was lost.
  */
 
+import { describeGap, gapsWithin } from "../data/gaps.js";
 import { count, number, plotText, step } from "../words.js";
 import { theme } from "./theme.js";
 
 /** @typedef {import("../data/buckets.js").Buckets} Buckets */
-/** @typedef {"nan" | "posinf" | "neginf" | "zero"} Kind */
+/** @typedef {import("../../../types/contract").Gap} Gap */
+/** @typedef {"nan" | "posinf" | "neginf" | "zero" | "lost"} Kind */
 
 const KINDS = {
   nan: { name: "NaN", symbol: "x-thin-open", field: "n_nan" },
   posinf: { name: "+Inf", symbol: "triangle-up", field: "n_posinf" },
   neginf: { name: "−Inf", symbol: "triangle-down", field: "n_neginf" },
   zero: { name: "≤ 0", symbol: "circle-open", field: null },
+  lost: { name: "lost records", symbol: "line-ew-open", field: null },
 };
 
-const ORDER = /** @type {Kind[]} */ (Object.keys(KINDS));
+const ORDER = /** @type {Kind[]} */ (["nan", "posinf", "neginf", "zero"]); // what a bucket may hold
 
 export class Strip {
   constructor() {
@@ -50,10 +53,18 @@ export class Strip {
     }
   }
 
+  /** What is missing, in the middle of what is seen of it. @param {Gap[]} gaps @param {[number, number]} range */
+  collectGaps(gaps, range) {
+    for (const gap of gapsWithin(gaps, range)) {
+      const [from, to] = [Math.max(Number(gap.from), range[0]), Math.min(Number(gap.to ?? gap.from), range[1])];
+      this.mark("lost", (from + to) / 2, plotText(describeGap(gap), 240));
+    }
+  }
+
   /** One Plotly trace per kind of mark, on the axis `y9`. */
   traces() {
     const { nan, inf, soft } = theme();
-    const colour = { nan, posinf: inf, neginf: inf, zero: soft };
+    const colour = { nan, posinf: inf, neginf: inf, zero: soft, lost: soft };
     return [...this.marks].map(([kind, marks]) => {
       const xs = [...marks.keys()].sort((a, b) => a - b);
       return {
@@ -74,7 +85,10 @@ export class Strip {
 
   /** In words, for the chart's summary. */
   summary() {
-    return [...this.marks].map(([kind, marks]) => `${KINDS[kind].name} in ${count(marks.size, "place")}`).join(", ");
+    return [...this.marks]
+      .filter(([kind]) => kind !== "lost") // whoever knows the gaps says how many records
+      .map(([kind, marks]) => `${KINDS[kind].name} in ${count(marks.size, "place")}`)
+      .join(", ");
   }
 }
 

@@ -3,37 +3,11 @@
  * largest that each bucket keeps.
  */
 
+import { breaks } from "../data/gaps.js";
+
 /** @typedef {import("../data/buckets.js").Buckets} Buckets */
 /** @typedef {import("../../../types/contract").Gap} Gap */
 /** @typedef {"last" | "min" | "max"} Field */
-
-const STRIDES = 64;
-const HOLE = 4; // times the usual distance between buckets: something is missing there
-
-/** The usual distance between neighbouring buckets. @param {Buckets} buckets */
-function stride(buckets) {
-  const steps = buckets.columns.step;
-  const gaps = [];
-  for (let i = Math.max(1, buckets.length - STRIDES); i < buckets.length; i++) gaps.push(steps[i] - steps[i - 1]);
-  gaps.sort((a, b) => a - b);
-  return gaps.length ? gaps[gaps.length >> 1] : buckets.width;
-}
-
-/**
- * Whether a line may not join buckets `i - 1` and `i`.
- * @param {Buckets} buckets
- * @param {Gap[]} gaps
- * @param {number} usual
- * @returns {(i: number) => boolean}
- */
-function breaks(buckets, gaps, usual) {
-  const { step } = buckets.columns;
-  const known = gaps.filter((gap) => gap.from !== null);
-  return (i) => {
-    if (step[i] - step[i - 1] > HOLE * usual) return true;
-    return known.some((gap) => Number(gap.from) > step[i - 1] && Number(gap.from) <= step[i]);
-  };
-}
 
 /**
  * The points of one line; null where it breaks.
@@ -44,7 +18,7 @@ export function line(buckets, field, gaps) {
   const x = [];
   /** @type {(number | null)[]} */
   const y = [];
-  const broken = breaks(buckets, gaps, stride(buckets));
+  const broken = breaks(buckets, gaps);
   const values = buckets.columns[field];
   for (let i = 0; i < buckets.length; i++) {
     if (i > 0 && broken(i)) {
@@ -76,7 +50,7 @@ export function band(low, high, gaps, log) {
   const x = [];
   /** @type {(number | null)[]} */
   const y = [];
-  const broken = breaks(low, gaps, stride(low));
+  const broken = breaks(low, gaps);
   const fits = (/** @type {number} */ v) => Number.isFinite(v) && (!log || v > 0);
   /** @type {number[]} */
   let run = [];

@@ -1,6 +1,6 @@
 /** One run: what the page consists of, and which part is drawn again when what changes. */
 
-import { Board } from "../data/board.js";
+import { Board, hasEnded } from "../data/board.js";
 import { Moment } from "../data/moment.js";
 import { View } from "../data/view.js";
 import { Heatmap } from "../draw/heatmap.js";
@@ -11,20 +11,23 @@ import { onTheme } from "../draw/theme.js";
 import { html, nothing, render } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { cut, elide, name as plain } from "../words.js";
 import { alertStrip } from "./alerts.js";
+import { banner } from "./banner.js";
 import { head, notFound, say, signIn } from "./frame.js";
 import { incidents } from "./incident.js";
 import { focusFilter, listenKeys, showHelp } from "./keys.js";
 import { log } from "./log.js";
+import { losses, troubledRanks } from "./losses.js";
 import { numbers } from "./numbers.js";
 import { Player } from "./player.js";
 import { audit, sanitizeButton, underWay } from "./repair.js";
 import { SanitizeDialog } from "./sanitize.js";
 import { scrubber } from "./scrubber.js";
-import { badge, connection, levelWord, sentence } from "./status.js";
+import { badge, browserLink, connection, levelWord, sentence, unlessSilent } from "./status.js";
 import { timeline } from "./timeline.js";
+import { traces } from "./trace.js";
 
 const TICK_MS = 1000;
-const ABOVE = ["verdict", "alerts", "command", "numbers"];
+const ABOVE = ["banner", "verdict", "trace", "alerts", "command", "numbers"];
 const LEFT = ["replay", "timeline", "heatmap"]; // of the incident, where there is room
 const BELOW = ["panels", "audit", "log"];
 
@@ -63,12 +66,21 @@ class RunPage {
     const into = (/** @type {string} */ part, /** @type {() => unknown} */ content) => () =>
       render(content(), parts[part]);
     painter.job(
-      ["run", "link", "clock", "cursor", "panels"],
+      ["run", "link", "clock", "cursor", "panels", "store"],
       into("head", () => this.head()),
       100,
     );
     painter.job(
-      ["run", "moment", "cursor"],
+      ["store"],
+      into("banner", () => banner(board.store)),
+    );
+    painter.job(
+      ["run", "events"],
+      into("trace", () => traces(board, (at) => view.goTo(at), say)),
+      200,
+    );
+    painter.job(
+      ["run", "moment", "cursor", "link", "clock", "store"],
       into("verdict", () => this.verdict()),
       100,
     );
@@ -93,7 +105,7 @@ class RunPage {
       50,
     );
     painter.job(
-      ["events", "range", "run", "size", "cursor"],
+      ["events", "range", "run", "size", "cursor", "history", "gaps"],
       into("timeline", () => timeline(board, view, this.trackWidth())),
       200,
     );
@@ -114,10 +126,10 @@ class RunPage {
     );
     painter.job(["panels", "series", "pins", "first-bad"], () => this.panels.arrange(), 300);
     painter.job(["panels", "series", "pins", "heat-settings"], () => this.heatmap.arrange(), 300);
-    painter.job(["heat"], () => this.heatmap.judge());
+    painter.job(["heat", "gaps"], () => this.heatmap.judge());
     painter.job(["frames"], () => this.heatmap.judge(), 1500);
     painter.job(["frames", "heat-scroll", "moment", "pins"], () => this.heatmap.draw(), 250);
-    painter.job(["frames", "cursor", "hover", "events"], () => this.panels.overlays());
+    painter.job(["frames", "cursor", "hover", "events", "gaps"], () => this.panels.overlays());
     painter.job(["cursor", "hover"], () => this.heatmap.overlay());
     painter.job(["commands"], () => this.dialog.draw(), 100);
     painter.job(["frames", "range", "history", "events", "run"], () => this.advance(), 100);
@@ -126,7 +138,7 @@ class RunPage {
   /** @param {string} topic */
   mark(topic) {
     if (topic === "cursor" || topic === "run") this.moment?.follow();
-    if (topic === "range" || topic === "history") this.panels?.stale(true);
+    if (topic === "range" || topic === "history" || topic === "gaps") this.panels?.stale(true);
     if (topic === "range") this.heatmap?.touch();
     if (topic === "frames" || topic === "events") this.panels?.stale(false);
     this.painter.mark(topic);
@@ -161,7 +173,7 @@ class RunPage {
 
   verdict() {
     const { run } = this.board;
-    const verdict = this.moment.verdict();
+    const verdict = this.verdictNow();
     const text = sentence(verdict);
     this.announce(verdict.level, `${levelWord(verdict.level)}: ${text}`);
     return html`<div class=${`verdict ${verdict.level}`}>
@@ -169,13 +181,21 @@ class RunPage {
       ${
         run
           ? html`<p class="note">
-              ${run.state}${run.reason ? `: ${cut(run.reason, 160)}` : ""} · project ${elide(run.project, 40)} ·
+              ${run.state}${run.reason ? `: ${cut(run.reason, 240)}` : ""} · project ${elide(run.project, 40)} ·
               <span class="path">${elide(run.id, 40)}</span> · automatic repair
               ${run.auto_sanitize}${run.altered ? " · altered by repairs" : ""}
-            </p>`
+              </p>
+              ${troubledRanks(run)} ${losses(run)}`
           : nothing
       }
     </div>`;
+  }
+
+  verdictNow() {
+    const { run, socket, store } = this.board;
+    const now = this.moment.verdict();
+    if (this.view.cursor !== null || hasEnded(run)) return now; // the past stays what it was
+    return unlessSilent(now, browserLink(socket, Date.now()), store.trouble);
   }
 
   trackWidth() {

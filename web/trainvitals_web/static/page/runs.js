@@ -5,6 +5,7 @@ import { Socket } from "../link/socket.js";
 import { Painter } from "../draw/painter.js";
 import { html, nothing, render } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { ago, cut, elide, name as plain, number, step } from "../words.js";
+import { banner } from "./banner.js";
 import { head, say, signIn } from "./frame.js";
 import { focusFilter, listenKeys, showHelp } from "./keys.js";
 import { sparkline } from "./sparkline.js";
@@ -13,6 +14,7 @@ import { badge, browserLink, sentence, trainerLink } from "./status.js";
 /** @typedef {import("../../../types/contract").Run} Run */
 
 const TICK_MS = 1000;
+const TOLD = new Set(["failed", "lost", "stalled"]); // whose reason belongs beside the verdict
 const ALTERED = "Its statistics were repaired at least once";
 const SNIPPET = `import trainvitals
 
@@ -27,6 +29,8 @@ class RunsPage {
     /** @type {Run[] | null} */
     this.runs = null;
     this.signedOut = false;
+    /** @type {import("../../../types/contract").StoreHealth} */
+    this.store = { trouble: "", warning: "" };
     this.search = new URLSearchParams(window.location.search).get("q") ?? "";
     this.copied = false;
     this.painter = new Painter();
@@ -37,10 +41,7 @@ class RunsPage {
     listenKeys(this.bindings);
     this.painter.job(["runs"], () => this.draw(), 100);
     this.socket = new Socket(null, {
-      onMessage: (message) => {
-        if (message.type === "runs") this.take(message.runs);
-        if (message.type === "notice") say(message.text, 20_000);
-      },
+      onMessage: (message) => this.receive(message),
       onFrame: () => {},
       onChange: (phase) => this.connection(phase),
     });
@@ -54,6 +55,16 @@ class RunsPage {
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.signedOut = error.status === 401;
+      this.painter.mark("runs");
+    }
+  }
+
+  /** @param {import("../../../types/contract").LiveMessage} message */
+  receive(message) {
+    if (message.type === "runs") this.take(message.runs);
+    if (message.type === "notice") say(message.text, 20_000);
+    if ((message.type === "config" || message.type === "heartbeat") && message.store) {
+      this.store = message.store;
       this.painter.mark("runs");
     }
   }
@@ -87,7 +98,7 @@ class RunsPage {
       html`<header class="top">
           ${head(html`<span aria-current="page">Runs</span>`, link, nothing, () => this.help())}
         </header>
-        <main class="runs">${this.body(now)}</main>`,
+        <main class="runs">${banner(this.store)} ${this.body(now)}</main>`,
       this.root,
     );
   }
@@ -160,9 +171,10 @@ class RunsPage {
         <a href=${address} title=${plain(run.name).slice(0, 1000)}><bdi>${elide(run.name, 48)}</bdi></a>
         <span class="note">${elide(run.project, 32)} · <span class="path">${elide(run.id, 20)}</span></span>
         <span class="text" title=${plain(run.verdict.text).slice(0, 1000)}>${cut(sentence(run.verdict), 160)}</span>
+        ${TOLD.has(run.state) && run.reason ? html`<span class="text reason">${cut(run.reason, 200)}</span>` : nothing}
       </td>
       <td>
-        <span class=${`state ${trainer.tone}`}>${run.state}</span>
+        <span class=${`state ${trainer.tone}`} title=${plain(run.reason).slice(0, 1000)}>${run.state}</span>
         ${run.altered ? html`<span class="note" title=${ALTERED}>altered</span>` : nothing}
       </td>
       <td class="n" data-title="step">${step(run.step)}</td>

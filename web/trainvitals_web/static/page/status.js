@@ -56,6 +56,19 @@ export function browserLink(socket, now) {
   return null;
 }
 
+/**
+ * The verdict, unless the server has fallen silent or stores nothing: what was well then need not be well now.
+ * @param {Verdict} verdict
+ * @param {Link | null} link
+ * @param {string} trouble of the store
+ * @returns {Verdict}
+ */
+export function unlessSilent(verdict, link, trouble) {
+  if (verdict.level === "critical" || (link?.tone !== "bad" && !trouble)) return verdict;
+  const why = trouble ? "Nothing can be stored now" : "Nothing is heard from the server";
+  return { level: "unknown", text: `${why}; the last word was: ${sentence(verdict)}` };
+}
+
 /** Between trainer and server. @param {Run | null} run @param {number} now by the server's clock @returns {Link} */
 export function trainerLink(run, now) {
   if (run === null) return { tone: "busy", word: "Connecting", detail: "" };
@@ -65,12 +78,14 @@ export function trainerLink(run, now) {
       word: "Trainer ended",
       detail: `${run.state}${run.reason ? `: ${plain(run.reason)}` : ""}`,
     };
+  if (run.state === "stalled" && run.connected)
+    return { tone: "bad", word: "Trainer stalled", detail: plain(run.reason).slice(0, 400) };
   if (run.state === "lost" || run.state === "stalled" || !run.connected) {
     const since = run.last_seen ? ` for ${span((now - Date.parse(run.last_seen)) / 1000)}` : "";
     return {
       tone: "bad",
       word: `Trainer silent${since}`,
-      detail: "the server hears nothing from it; it may be writing to its own disk",
+      detail: plain(run.reason).slice(0, 400) || "the server hears nothing from it; it may be writing to its own disk",
     };
   }
   return { tone: "good", word: "Live", detail: `last heard ${ago(run.last_seen, now)}` };
@@ -85,6 +100,8 @@ export function trainerLink(run, now) {
 export function connection(board, view, now) {
   const browser = browserLink(board.socket, now);
   if (browser) return browser;
+  const { trouble } = board.store;
+  if (trouble && !hasEnded(board.run)) return { tone: "bad", word: "Not storing", detail: plain(trouble).slice(0, 400) };
   const trainer = trainerLink(board.run, board.socket.now());
   if (view.cursor === null || trainer.tone !== "good") return trainer;
   const behind = Math.max(0, board.extent()[1] - view.cursor);

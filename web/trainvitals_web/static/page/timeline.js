@@ -1,6 +1,7 @@
 /** The event timeline: one lane per kind of event, neighbours that would overlap joined into one mark with a count. */
 
 import { describe, severity } from "../data/events.js";
+import { describeGap } from "../data/gaps.js";
 import { html, nothing } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { cut, span as seconds, step } from "../words.js";
 import { icon } from "./icons.js";
@@ -30,6 +31,7 @@ export function timeline(board, view, width) {
   const cursor = view.cursor === null ? -1 : share(view.cursor);
   let first = true;
   return html`<div class="timeline" @keydown=${rove}>
+      ${lostSpans(board, share)}
       ${lanes.map(
         (lane) =>
           html`<div class="lane">
@@ -46,6 +48,16 @@ export function timeline(board, view, width) {
       ${cursor >= 0 && cursor <= 1 ? html`<i class="cursor" style=${`--share: ${cursor}`}></i>` : nothing}
     </div>
     ${atCursor(board, view)}`;
+}
+
+/** Steps whose records were lost, over all lanes: an empty lane there is no quiet one. @param {Board} board @param {(step: number) => number} share */
+function lostSpans(board, share) {
+  return board.charts.gaps.map((gap) => {
+    if (gap.from === null) return nothing;
+    const [from, to] = [Math.max(0, share(gap.from)), Math.min(1, share(gap.to ?? gap.from))];
+    if (from > 1 || to < 0) return nothing;
+    return html`<i class="lost" title=${describeGap(gap)} style=${`--share: ${from}; --reach: ${to - from}`}></i>`;
+  });
 }
 
 /**

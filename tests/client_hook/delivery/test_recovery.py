@@ -1,0 +1,182 @@
+"""What a killed trainer left, in the hands of the next one in the same directory; and how trainings end together."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import trainvitals
+from loops import of_type, small_net, spooled
+from served import Served, until
+from spools import frame, layout, left
+from trainvitals import wire
+from trainvitals.delivery import courier
+from trainvitals.delivery.remains import take
+
+SUPPORT = Path(__file__).parents[2] / "support"
+RECORDS = [layout(), *[frame(step) for step in range(20)]]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Served]:
+    """A server with another directory than the trainer's, as on another machine."""
+    with Served(tmp_path / "server") as server:
+        yield server
+
+
+def watch(elsewhere: Served, home: Path, **options: Any) -> trainvitals.Watch:
+    """A watch that speaks to it."""
+    token = elsewhere.headers("ingest")["Authorization"].removeprefix("Bearer ")
+    model = small_net()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    return trainvitals.watch(model, optimizer, server=elsewhere.url, token=token, directory=home, **options)
+
+
+def test_the_next_watch_delivers_what_a_killed_one_left(elsewhere: Served, private_home: Path) -> None:
+    """Beside its own records, and under the dead one's id."""
+    path = left(private_home, RECORDS)
+    alive = watch(elsewhere, private_home, run_id="next")
+    until(lambda: not path.exists(), 20)
+    (producer,) = elsewhere.get("/api/runs/r")["producers"]
+    assert (producer["producer"], producer["committed"]) == ("p", 21)
+    alive.close()
+    assert alive.spool_path is not None
+    assert not alive.spool_path.exists()
+    assert elsewhere.get("/api/runs/next")["state"] == "finished"
+
+
+def test_closing_does_not_wait_for_what_others_left(elsewhere: Served, private_home: Path) -> None:
+    """It stays for the next one, who loses nothing of it."""
+    path = left(private_home, [layout(), *[frame(step) for step in range(30_000)]])
+    alive = watch(elsewhere, private_home)
+    until(lambda: elsewhere.ask("GET", "/api/runs/r").is_success, 20)
+    started = time.monotonic()
+    alive.close()
+    assert time.monotonic() - started < 5
+    assert path.exists()
+    alive = watch(elsewhere, private_home)
+    until(lambda: not path.exists(), 60)
+    alive.close()
+    assert elsewhere.get("/api/runs/r")["counts"]["frames"] == 30_000
+
+
+def test_offline_nobody_looks_after_others(private_home: Path, tmp_path: Path) -> None:
+    """No connection is opened for anyone."""
+    path = left(private_home, RECORDS)
+    model = small_net()
+    alive = trainvitals.watch(model, mode="offline", directory=private_home)
+    alive.close()
+    assert path.exists()
+    assert len(spooled(path)) == len(RECORDS)
+
+
+def test_a_producer_that_is_followed_by_another_says_so(private_home: Path) -> None:
+    """Nobody takes it for one whose process was killed."""
+    model = small_net()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    alive = trainvitals.watch(model, optimizer, mode="offline", directory=private_home)
+    first = alive.spool_path
+    for step in (0, 1, 0):
+        model(torch.rand(2, 3, 8, 8)).sum().backward()
+        optimizer.step()
+        alive.step(step)
+    alive.close()
+    assert first is not None
+    assert alive.spool_path != first
+    assert [one.code for one in of_type(spooled(first), wire.Notice)][-1] == "superseded"
+
+
+def test_several_watches_end_in_the_time_of_one(elsewhere: Served, private_home: Path) -> None:
+    """Five seconds in all, though the server reads nothing any more; a real process, stopped by SIGTERM."""
+    token = elsewhere.headers("ingest")["Authorization"].removeprefix("Bearer ")
+    program = """
+import os, sys, time, torch, trainvitals
+watches = []
+for name in "abc":
+    model = torch.nn.Linear(2, 2)
+    watches.append(trainvitals.watch(model, name=name, run_id=name, server=sys.argv[1], token=sys.argv[2]))
+deadline = time.monotonic() + 20
+while not all(watch.state == "streaming" for watch in watches) and time.monotonic() < deadline:
+    time.sleep(0.01)
+print("ready", flush=True)
+time.sleep(60)
+"""
+    command = [sys.executable, "-c", program, elsewhere.url, token]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=SUPPORT) as trainer:
+        assert trainer.stdout is not None
+        assert trainer.stdout.readline() == "ready\n"
+        elsewhere.service.parts.writer.submit(lambda tx: time.sleep(12))  # nothing is committed meanwhile
+        started = time.monotonic()
+        trainer.terminate()
+        trainer.wait(20)
+        took = time.monotonic() - started
+    assert trainer.returncode == -signal.SIGTERM
+    assert 3 < took < courier.DRAIN + 1.5  # the interpreter's own end included
+    assert all(list((private_home / "spool" / name).iterdir()) for name in "abc"), "what was not acked is kept"
+
+
+def test_a_command_is_never_applied_twice(elsewhere: Served, private_home: Path) -> None:
+    """The trainer is killed while it applies one: the next watch reports it unknown, and does nothing else about it."""
+    token = elsewhere.headers("ingest")["Authorization"].removeprefix("Bearer ")
+    program = """
+import os, signal, sys, torch, trainvitals
+from trainvitals.repair.keeper import Keeper
+real = Keeper.repair
+def repair(self, norms, strategy, origin, *rest, **named):
+    if origin == "command":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, norms, strategy, origin, *rest, **named)
+Keeper.repair = repair
+model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+watch = trainvitals.watch(model, optimizer, run_id="r", server=sys.argv[1], token=sys.argv[2])
+for step in range(10**6):
+    optimizer.zero_grad()
+    model(torch.rand(3, 4)).sum().backward()
+    optimizer.step()
+    watch.step(step)
+"""
+    with subprocess.Popen([sys.executable, "-c", program, elsewhere.url, token], cwd=SUPPORT) as trainer:
+        until(lambda: elsewhere.ask("GET", "/api/runs/r").is_success, 30)
+        until(lambda: elsewhere.get("/api/runs/r")["counts"]["frames"], 20)
+        body = {"action": "sanitize", "key": "k"}
+        asked = elsewhere.ask("POST", "/api/runs/r/commands", "control", json=body).json()
+        assert trainer.wait(20) == -signal.SIGKILL
+    (path,) = (private_home / "spool/r").iterdir()
+    assert asked["id"] in (path / "journal").read_text()
+    alive = watch(elsewhere, private_home, run_id="next")
+    until(lambda: not path.exists(), 20)
+    alive.close()
+    command = elsewhere.get(f"/api/runs/r/commands/{asked['id']}")
+    assert command["state"] == "unknown"
+    assert "will not be applied again" in command["reason"]
+    assert elsewhere.get("/api/runs/r/events", type="sanitized")["events"] == []
+
+
+def test_a_forked_worker_leaves_the_trainers_lock_alone(elsewhere: Served, private_home: Path) -> None:
+    """A worker that ends, or lives on, changes nothing for the trainer."""
+    alive = watch(elsewhere, private_home, run_id="r")
+    if (worker := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(worker, 0)
+    assert alive.spool_path is not None
+    assert take(alive.spool_path) is None
+    alive.close()
+
+
+def test_the_watch_tells_how_many_records_were_refused(elsewhere: Served, private_home: Path) -> None:
+    """And where they are."""
+    alive = watch(elsewhere, private_home, run_id="r")
+    assert alive.quarantined == 0
+    alive._producer.put(frame(0))  # of a layout that was never declared
+    until(lambda: alive.quarantined == 1)
+    alive.close()
+    assert alive.spool_path is not None
+    assert [file.name for file in alive.spool_path.iterdir()] == ["quarantine"]

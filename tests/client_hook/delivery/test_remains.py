@@ -1,0 +1,187 @@
+"""What is said of a process that cannot say it any more, once, and numbered like everything else."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from spools import accounted, append, frame, identity, layout, left, notice, stream
+from trainvitals import wire
+from trainvitals.delivery import quarantine
+from trainvitals.delivery.remains import ORPHANED, SUPERSEDED, Remains, take
+from trainvitals.delivery.segments import segment_path, starts
+from trainvitals.delivery.spool import Spool
+
+RECORDS = [layout(), frame(0), frame(1), notice(1)]
+
+
+def claimed(path: Path, committed: int = -1) -> Remains:
+    """Claimed, read through, and welcomed by a server that has records up to `committed`."""
+    remains = take(path)
+    assert remains is not None
+    assert sum(1 for _ in remains.survey()) == len(starts(path))
+    remains.welcome(committed)
+    return remains
+
+
+def ends(path: Path, committed: int = -1) -> list[tuple[int, wire.Record]]:
+    """What is added at the end."""
+    remains = claimed(path, committed)
+    rows = [row for row in stream(remains, committed + 1) if row[0] >= remains.found.next]
+    assert remains.next == (rows[-1][0] + 1 if rows else max(remains.found.next, committed + 1))
+    remains.release()
+    return rows
+
+
+def update(state: wire.CommandState, command: str = "c") -> wire.CommandUpdate:
+    return wire.CommandUpdate(step=1, time=1e6, id=command, state=state)
+
+
+def test_a_process_that_ended_without_a_word_is_told_of(tmp_path: Path) -> None:
+    """When it wrote last, at its last step, and once, however often it is claimed."""
+    path = left(tmp_path, RECORDS)
+    moment = segment_path(path, 0).stat().st_mtime
+    for _ in range(3):
+        remains = claimed(path)
+        told = stream(remains)[len(RECORDS) :]
+        remains.release()
+    ((seq, record),) = told
+    assert isinstance(record, wire.Notice)
+    assert (seq, record.code, record.step, record.time) == (4, ORPHANED, 1, pytest.approx(moment))
+    assert "process 7 on h ended without a word" in record.text
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        wire.Lifecycle(step=2, time=1e6, state="finished"),
+        wire.Lifecycle(step=2, time=1e6, state="failed", error="e"),
+        wire.Notice(step=2, time=1e6, code=SUPERSEDED, text="t"),
+    ],
+)
+def test_of_one_that_said_how_it_ended_nothing_is_added(tmp_path: Path, last: wire.Record) -> None:
+    """Nor of a producer whose process went on with another one."""
+    assert ends(left(tmp_path, [*RECORDS, last])) == []
+
+
+def test_a_process_that_began_again_did_not_end(tmp_path: Path) -> None:
+    """Only the last word counts."""
+    records = [wire.Lifecycle(step=2, time=1e6, state="finished"), wire.Lifecycle(step=2, time=1e6, state="live")]
+    assert len(ends(left(tmp_path, [*RECORDS, *records]))) == 1
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40])
+def test_a_torn_tail_is_counted(tmp_path: Path, cut: int) -> None:
+    """In bytes and, by its heads, in records."""
+    path = left(tmp_path, RECORDS)
+    file = segment_path(path, 0)
+    whole = file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.truncate(whole - cut)
+    (_, gap), (_, orphaned) = ends(path)
+    assert isinstance(gap, wire.Gap)
+    assert (gap.count, gap.through) == (1, None)
+    assert gap.reason.startswith("the last ")
+    assert isinstance(orphaned, wire.Notice)
+    assert ends(path) == [], "said already"
+    remains = claimed(path)
+    assert accounted(stream(remains)) == 5
+    remains.release()
+
+
+def test_what_the_disk_lost_and_the_server_has_is_not_lost(tmp_path: Path) -> None:
+    """The epilogue is numbered behind what the server has."""
+    path = left(tmp_path, RECORDS)
+    file = segment_path(path, 0)
+    file.write_bytes(file.read_bytes()[:-3])
+    ((seq, record),) = ends(path, committed=9)
+    assert seq == 10
+    assert isinstance(record, wire.Notice)
+
+
+@pytest.mark.parametrize(
+    ("states", "outcome"),
+    [
+        ([], "unknown"),
+        (["delivered"], "unknown"),
+        (["delivered", "applied"], "unknown"),
+        (["delivered", "applied", "verified"], None),
+        (["refused"], None),
+        (["delivered", "failed"], None),
+    ],
+)
+def test_a_command_that_was_taken_and_not_ended_is_unknown(
+    tmp_path: Path, states: list[wire.CommandState], outcome: str | None
+) -> None:
+    """It is never applied again; what was applied for certain is said."""
+    path = left(tmp_path, [*RECORDS, *map(update, states), wire.Lifecycle(step=1, time=1e6, state="failed")])
+    (path / "journal").write_text(json.dumps({"id": "c", "action": "sanitize", "time": 1.0}) + '\n{"id": "torn')
+    rows = ends(path)
+    if outcome is None:
+        assert rows == []
+        return
+    ((_, record),) = rows
+    assert isinstance(record, wire.CommandUpdate)
+    assert (record.id, record.state, record.step) == ("c", outcome, 1)
+    assert "will not be applied again" in record.reason
+    assert ("was applied and not verified" in record.reason) == ("applied" in states)
+    assert ends(path) == []
+
+
+def test_where_nothing_can_be_written_it_is_said_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spool on a medium that is read-only."""
+    path = left(tmp_path, RECORDS)
+
+    def read_only(self: Remains, data: bytes) -> None:
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr(Remains, "_write", read_only)
+    remains = claimed(path)
+    rows = stream(remains)
+    assert accounted(rows) == 5
+    assert isinstance(rows[-1][1], wire.Notice)
+    assert not remains.delivered
+    remains.acknowledge(4)
+    assert remains.delivered
+    remains.release()
+
+
+def test_a_process_that_wrote_nothing_needs_no_word(tmp_path: Path) -> None:
+    """No server knows of it."""
+    path = left(tmp_path, [])
+    assert ends(path) == []
+
+
+def test_what_is_delivered_goes_and_what_was_refused_stays(tmp_path: Path) -> None:
+    """A quarantine is evidence, and so is a failing batch."""
+    path = left(tmp_path, RECORDS)
+    (path / "batch-0000000001.pt").write_bytes(b"x")
+    (path / ".00000000000000000000.thin").write_bytes(b"left by a kill")
+    remains = claimed(path)
+    remains.set_aside(3, "bad")
+    remains.set_aside(3, "bad")
+    remains.acknowledge(remains.next - 1)
+    remains.remove()
+    assert {one.name for one in path.iterdir()} == {"quarantine", "batch-0000000001.pt"}
+    ((seq, aside),) = quarantine.read(path)
+    assert (seq, aside.reason, wire.decode_record(aside.record)) == (3, "bad", RECORDS[3])
+    assert remains.quarantined == 1
+
+
+def test_a_folder_whose_identity_is_spoiled_is_no_spool(tmp_path: Path) -> None:
+    """It is said, and nothing is touched."""
+    path = left(tmp_path, RECORDS)
+    (path / "identity").write_bytes(b"\xc1")
+    with pytest.raises(msgspec.DecodeError):
+        take(path)
+
+
+def test_a_living_spool_keeps_its_quarantine_when_it_is_closed(tmp_path: Path) -> None:
+    """And nothing else, once everything is delivered."""
+    spool = Spool(tmp_path / "spool/r/p", identity())
+    append(spool, *RECORDS)
+    spool.set_aside(2, "bad")
+    spool.acknowledge(3)
+    spool.close()
+    assert [one.name for one in spool.path.iterdir()] == ["quarantine"]

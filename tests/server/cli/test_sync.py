@@ -1,0 +1,129 @@
+"""`sync`: spools carried from elsewhere, delivered by hand."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from served import Served
+from spools import append, frame, identity, layout, left, notice
+from trainvitals import wire
+from trainvitals.delivery.spool import Spool
+from trainvitals_server.cli import main
+
+RECORDS = [layout(), *[frame(step) for step in range(20)], wire.Lifecycle(step=9, time=1e6, state="finished")]
+Sync = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(private_home: Path) -> Iterator[Served]:
+    """A server of its own, which the verb finds in the per-user directory."""
+    with Served(private_home) as server:
+        yield server
+
+
+@pytest.fixture
+def sync(here: Served, capsys: pytest.CaptureFixture[str]) -> Sync:
+    """Run the verb against the server: its exit code, and what it printed."""
+
+    def sync(*arguments: object) -> tuple[int, str, str]:
+        code = main(["sync", *map(str, arguments), "--directory", str(here.directory)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return sync
+
+
+def test_spools_from_elsewhere_are_delivered_and_stay(sync: Sync, here: Served, tmp_path: Path) -> None:
+    """The second time there is nothing to send."""
+    left(tmp_path / "usb", RECORDS, identity("one"))
+    left(tmp_path / "usb", RECORDS[:-1], identity("two"))
+    code, out, err = sync(tmp_path / "usb", "--json")
+    told = json.loads(out)
+    assert (code, err, told["complete"]) == (0, "", True)
+    by_run = {one["run"]: one for one in told["spools"]}
+    assert [(by_run[run]["records"], by_run[run]["sent"], by_run[run]["known"]) for run in ("one", "two")] == [
+        (22, 22, 0),
+        (22, 22, 0),
+    ]
+    assert here.get("/api/runs/one")["state"] == "finished"
+    code, out, _ = sync(tmp_path / "usb", "--json")
+    assert [(one["sent"], one["known"]) for one in json.loads(out)["spools"]] == [(0, 22), (0, 22)]
+    assert code == 0
+
+
+def test_a_folder_that_cannot_be_written_is_delivered_too(sync: Sync, here: Served, tmp_path: Path) -> None:
+    """Its end is said all the same. (To the owner of this test's process nothing may be unwritable; then it is.)"""
+    path = left(tmp_path / "usb", RECORDS[:-1])
+    path.chmod(0o500)
+    try:
+        code, out, _ = sync(path, "--json")
+    finally:
+        path.chmod(0o700)
+    assert code == 0
+    assert json.loads(out)["spools"][0]["records"] == 22
+    events = here.get("/api/runs/r/events", type="notice")["events"]
+    assert [one["data"]["code"] for one in events if one["data"]["code"] == "orphaned"] == ["orphaned"]
+
+
+def test_with_remove_what_was_delivered_is_deleted(sync: Sync, tmp_path: Path) -> None:
+    """And only then."""
+    path = left(tmp_path / "usb", RECORDS)
+    code, out, _ = sync(tmp_path / "usb", "--remove")
+    assert code == 0
+    assert not path.exists()
+    assert "1 of 1 spools are delivered" in out
+    assert sync(tmp_path / "usb")[0] == 2
+
+
+def test_a_living_trainer_is_left_alone(sync: Sync, tmp_path: Path) -> None:
+    """It is said, and the exit code tells that not everything is there."""
+    spool = Spool(tmp_path / "usb/spool/r/p", identity())
+    append(spool, notice(0))
+    code, out, _ = sync(tmp_path / "usb")
+    assert code == 1
+    assert "in use: its trainer lives and delivers it" in out
+    spool.close()
+
+
+def test_lost_and_refused_records_are_shown(sync: Sync, tmp_path: Path) -> None:
+    """How many."""
+    gap = wire.Gap(count=5, reason="r", since=1e6, until=1e6)
+    path = left(tmp_path / "usb", [*RECORDS[:5], frame(3), gap, RECORDS[-1]])
+    code, out, _ = sync(tmp_path / "usb", "--remove", "--json")
+    (one,) = json.loads(out)["spools"]
+    assert (code, one["lost"], one["quarantined"]) == (0, 5, 1)
+    assert [file.name for file in path.iterdir()] == ["quarantine"]
+
+
+def test_without_a_server_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line."""
+    left(tmp_path / "usb", RECORDS)
+    assert main(["sync", str(tmp_path / "usb")]) == 2
+    assert capsys.readouterr().err == (
+        "trainvitals: expected a server, got none: start `trainvitals serve`, or give --server\n"
+    )
+
+
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing is deleted."""
+    path = left(tmp_path / "usb", RECORDS)
+    code = main(["sync", str(tmp_path / "usb"), "--server", "http://127.0.0.1:9", "--token", "t", "--remove"])
+    assert code == 1
+    assert "not delivered: http://127.0.0.1:9 cannot be reached" in capsys.readouterr().out
+    assert path.exists()
+
+
+def test_a_wrong_token_is_named(here: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the trainer would."""
+    left(tmp_path / "usb", RECORDS)
+    assert main(["sync", str(tmp_path / "usb"), "--server", here.url, "--token", "wrong"]) == 1
+    assert "is the token right?" in capsys.readouterr().out
+
+
+def test_a_folder_without_spools_is_refused(sync: Sync, tmp_path: Path) -> None:
+    """In one line."""
+    code, _, err = sync(tmp_path)
+    assert code == 2
+    assert err.endswith("expected a folder of spools, got none in it\n")
