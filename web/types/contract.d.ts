@@ -32,6 +32,8 @@ export interface Run {
   nonfinite_layers: string[];
   allow: string[];
   auto_sanitize: string;
+  pinned?: boolean; // kept whatever retention says
+  outcome?: string; // of an imported run: the state it had where it came from
   /** 0 ok to 3 critical; -1 where all records were lost */
   severity: number[];
   lost: { records: number; gaps: number; reasons: LossReason[] };

@@ -33,10 +33,10 @@ from trainvitals_server.store.stretch import Stretch
 
 CACHED_PIECES = 64  # of one column each, up to 8192 values
 HEAP_BYTES = 1 << 30  # of all that SQLite holds in this process
-TICKS = 20_000  # instructions between two looks at the clock
+TICKS = 500  # instructions between two looks at the clock; one may take milliseconds, on values of megabytes
 
 LIMITS = {
-    sqlite3.SQLITE_LIMIT_LENGTH: 16 << 20,
+    sqlite3.SQLITE_LIMIT_LENGTH: 4 << 20,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
     sqlite3.SQLITE_LIMIT_COLUMN: 200,
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,

@@ -35,6 +35,9 @@ class Stranger:
 
     def __init__(self, path: Path, name: str = "") -> None:
         self._name = name or repr(str(path))
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise self.refusal("expected a run's file, got a database in use; export the run from it")
         try:
             with path.open("rb") as file:
                 if file.read(16) != b"SQLite format 3\0":

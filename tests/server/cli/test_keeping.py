@@ -95,6 +95,8 @@ def test_a_run_goes_out_and_comes_in_again(served: Served, say: Tell, tmp_path: 
     until(lambda: served.get("/api/storage")["being_deleted"] == 0)
     assert say("import", file) == (0, "run r1 was imported\n", "")
     assert contents(served.service.settings.database, "r1") == before
+    assert say("query", "r1", "--db", file, "--sql", "select count(*) from points")[1].split()[-1] == "299"
+    assert say("check", "--db", file)[0] == 0
     other = tmp_path / "other"
     assert say("import", file, "--directory", other)[:2] == (0, "run r1 was imported\n")
     assert contents(other / "trainvitals.db", "r1") == before

@@ -12,14 +12,18 @@ import pytest
 import zstandard
 
 from kept import contents, tell
-from served import Served, until
+from served import Served, close_of, until
+from trainvitals import wire
 from trainvitals.home import Role
 from trainvitals_server.errors import FileRefusedError, NewerSchemaError
-from trainvitals_server.life import carrying, importing
+from trainvitals_server.life import carrying, deleting, importing
 from trainvitals_server.life.importing import import_alone
 from trainvitals_server.store import deletion, schema
 from trainvitals_server.store.database import Database, open_reading
+from trainvitals_server.store.entering import Entry
 from trainvitals_server.store.parcel import write_parcel
+from trainvitals_server.store.stranger import Stranger
+from trainvitals_server.store.transactions import transaction
 
 Spoil = Callable[[sqlite3.Connection], Any]
 
@@ -281,6 +285,41 @@ def test_a_file_of_a_newer_program_is_named_with_both_versions(file: Path, tmp_p
         connection.execute("INSERT INTO _sqlite_migrations (migration_set, name) VALUES ('trainvitals', 'thirtieth')")
     with pytest.raises(NewerSchemaError, match=f"'thirtieth'.*up to '{schema.known()[-1]}'; nothing was changed"):
         import_alone(tmp_path / "here.db", file, 1.0, no_progress)
+
+
+def test_a_database_in_use_is_no_file_of_a_run(file: Path, tmp_path: Path) -> None:
+    """What is in its log would be missed."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("UPDATE runs SET reason = 'in the log'")
+        with pytest.raises(FileRefusedError, match="got a database in use"):
+            import_alone(tmp_path / "here.db", file, 1.0, no_progress)
+
+
+def test_a_run_on_its_way_in_is_not_there_for_anybody(
+    made: tuple[Path, Path], private_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No list, no alert, no page tells of it, and its trainer is told to come later."""
+    private_home.mkdir()
+    here = private_home / "trainvitals.db"
+    with closing(Database(here).writer()) as connection, closing(Stranger(made[1])) as source:
+        entry = Entry("r1")
+        for batch in importing.read(source):
+            with transaction(connection):
+                entry.take(connection, batch)
+    monkeypatch.setattr(deleting, "remove_hidden", nothing)
+    with Served(private_home) as served:
+        assert served.get("/api/runs")["runs"] == []
+        assert served.get("/api/alerts")["alerts"] == []
+        for path in ("", "/events", "/series", "/export", "/data?series=1", "/at?step=1", "/incidents", "/commands"):
+            assert served.ask("GET", f"/api/runs/r1{path}").status_code == 404, path
+        with served.trainer("r1") as trainer:
+            trainer.say(wire.Hello(protocol=wire.PROTOCOL, identity=trainer.identity, first=0, next=1))
+            assert "is importing" in close_of(trainer.socket)[1]
+
+
+async def nothing(_: object) -> None:
+    """Leave what is hidden as it is."""
 
 
 @pytest.mark.parametrize("size", [0, 10, 100, 5000, 40_000])

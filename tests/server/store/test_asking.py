@@ -121,6 +121,8 @@ def test_whatever_does_not_only_read_is_refused(desk: Desk, sql: str, reason: st
     [
         "WITH RECURSIVE t (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM t) SELECT count(*) FROM t",
         "SELECT count(*) FROM points a, points b, points c WHERE a.value < b.value + c.value",
+        "WITH RECURSIVE t (i, x) AS (SELECT 1, zeroblob(1000000) UNION ALL SELECT i + 1, randomblob(1000000) FROM t)"
+        " SELECT i FROM t ORDER BY x",
         "WITH RECURSIVE t (x) AS (SELECT 'a' UNION ALL SELECT x || x FROM t LIMIT 60) SELECT max(length(x)) FROM t",
     ],
 )

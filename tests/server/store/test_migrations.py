@@ -15,7 +15,8 @@ import sqlite_utils
 from served import Served
 from trainvitals import wire
 from trainvitals_server.errors import NewerSchemaError
-from trainvitals_server.store import events, history, runs, schema, series
+from trainvitals_server.life.importing import import_alone
+from trainvitals_server.store import events, history, journal, runs, schema, series
 from trainvitals_server.store.backup import back_up
 from trainvitals_server.store.database import Database, open_reading
 from trainvitals_server.store.packing import pack
@@ -132,6 +133,19 @@ def test_a_server_of_today_shows_what_an_older_one_stored(version: str, private_
         with served.trainer("new") as trainer:
             trainer.hello()
         assert len(served.get("/api/runs")["runs"]) == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_run_of_every_version_can_be_imported(version: str, tmp_path: Path) -> None:
+    """What its version did not have is as if it had just been migrated."""
+    path = tmp_path / "old.db"
+    build(path, version)
+    import_alone(tmp_path / "here.db", path, 9.0, lambda done, total: None)
+    with closing(Database(tmp_path / "here.db").writer()) as connection:
+        journal.audit(connection, 1.0, role="view", origin="x", action="sanitize", outcome="denied")
+        connection.execute("DROP TRIGGER audit_keeps_rows")
+        connection.execute("DELETE FROM audit WHERE action = 'import'")
+    check(tmp_path / "here.db")
 
 
 KILLED = """
