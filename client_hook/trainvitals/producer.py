@@ -12,7 +12,7 @@ from trainvitals import wire
 from trainvitals.control.desk import Act, Desk
 from trainvitals.delivery.courier import Courier
 from trainvitals.delivery.depot import Depot, new_identity
-from trainvitals.delivery.remains import SUPERSEDED
+from trainvitals.delivery.survey import SUPERSEDED
 from trainvitals.options import Options
 
 
@@ -99,7 +99,7 @@ class Producer:
 
     @property
     def dropped(self) -> int:
-        """Records lost before they were numbered."""
+        """Records lost here."""
         return self._depot.dropped if self._depot else 0
 
     @property

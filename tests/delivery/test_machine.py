@@ -7,6 +7,7 @@ any more, everything that was recorded has come."""
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -24,8 +25,10 @@ from hypothesis.stateful import (
 
 from both_sides import Channel, CrashError, Server, Trainer, stored
 from trainvitals import wire
+from trainvitals.delivery import retention
 from trainvitals_server.errors import StoreBusyError
 
+SEGMENT = 900  # bytes, so that there are several
 BATCH = 5  # records; small, so that a few of them already are several batches
 KINDS = st.lists(st.sampled_from(["frame", "frame", "frame", "event", "bad"]), min_size=1, max_size=25)
 WHICH = st.integers(0, 2)
@@ -43,16 +46,19 @@ class Delivery(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="trainvitals-machine-"))
-        self.limit = mock.patch.object(wire, "MAX_BATCH_RECORDS", BATCH)
-        self.limit.start()
+        self.limits = ExitStack()
+        self.limits.enter_context(mock.patch.object(wire, "MAX_BATCH_RECORDS", BATCH))
+        self.limits.enter_context(mock.patch.object(retention, "SEGMENT_BYTES", SEGMENT))
+        self.cap: int | None = None
         self.server = Server(self.folder / "server" / "test.db")
         self.trainers: list[Trainer] = []
         self.channels: dict[str, Channel] = {}
         self.backed_up: dict[str, int] | None = None
 
-    @initialize()
-    def first_trainer(self) -> None:
-        """There is one."""
+    @initialize(cap=st.sampled_from([None, 5 * SEGMENT]))
+    def first_trainer(self, cap: int | None) -> None:
+        """There is one; with room for all it records, or for so little that frames go where the server stays away."""
+        self.cap = cap
         self.begin_trainer()
 
     # --- the trainers -------------------------------------------------------------------------------------------------
@@ -64,16 +70,17 @@ class Delivery(RuleBasedStateMachine):
             self.trainers[-1].record(kind)
 
     @precondition(lambda self: len(self.trainers) < 3)
-    @rule()
-    def trainer_dies(self) -> None:
-        """Its spool is found and delivered by somebody else; another process goes on with the run."""
+    @rule(torn=st.sampled_from([0, 0, 1, 60, 200]))
+    def trainer_dies(self, torn: int) -> None:
+        """Perhaps with the machine, which loses the newest bytes. Its spool is found and delivered by somebody else;
+        another process goes on with the run."""
         self._disconnect(self.trainers[-1])
-        self.trainers[-1].living = False
+        self.trainers[-1].die(torn)
         self.begin_trainer()
 
     def begin_trainer(self) -> None:
         """Another process."""
-        self.trainers.append(Trainer.start(self.folder, len(self.trainers)))
+        self.trainers.append(Trainer.start(self.folder / "spool", len(self.trainers), self.cap))
 
     # --- the connections ----------------------------------------------------------------------------------------------
 
@@ -187,14 +194,17 @@ class Delivery(RuleBasedStateMachine):
 
     @invariant()
     def all_up_to_the_watermark_is_accounted_for_once_and_in_order(self) -> None:
-        """Stored, set aside, or in a gap; layouts leave no row."""
+        """Stored, set aside, or in a gap; layouts leave no row. What a torn spool ends with has numbers that other
+        records had."""
         for trainer in self.trainers:
             there = stored(self.server.connection, trainer)
-            layouts = [seq for seq, kind in enumerate(trainer.kinds) if kind == "layout" and seq <= there.committed]
-            assert Counter(there.numbers()) == Counter(set(range(there.committed + 1)) - set(layouts))
-            for numbers, kind in ((there.frames, "frame"), (there.events, "event"), (there.aside, "bad")):
-                assert numbers == sorted(numbers)
-                assert all(trainer.kinds[seq] == kind for seq in numbers)
+            numbers = there.numbers()
+            known = trainer.kinds[: trainer.kept]
+            layouts = {0} if there.committed >= 0 and (known or 0 not in numbers) else set()
+            assert Counter(numbers) == Counter(set(range(there.committed + 1)) - layouts)
+            for one, kind in ((there.frames, "frame"), (there.events, "event"), (there.aside, "bad")):
+                assert one == sorted(one)
+                assert all(known[seq] == kind for seq in one if seq < len(known))
 
     def teardown(self) -> None:
         """Nothing goes wrong any more: everything comes."""
@@ -202,16 +212,19 @@ class Delivery(RuleBasedStateMachine):
             for trainer in self.trainers:
                 self._disconnect(trainer)
                 self._deliver(trainer)
-                assert stored(self.server.connection, trainer).committed == len(trainer.kinds) - 1
-                assert trainer.acked == len(trainer.kinds) - 1
+                assert trainer.ledger.delivered
+                there = stored(self.server.connection, trainer)
+                assert trainer.acked == there.committed == trainer.ledger.next - 1
+                assert there.committed >= len(trainer.kinds[: trainer.kept]) - 1
+                if self.cap is None and trainer.kept is None:
+                    assert not there.gaps, "there was room for all of it"
             self.all_up_to_the_watermark_is_accounted_for_once_and_in_order()
             assert self.server.connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         finally:
-            self.limit.stop()
+            self.limits.close()
             self.server.stop()
             for trainer in self.trainers:
-                trainer.reader.close()  # type: ignore[attr-defined]
-                trainer.spool.close()
+                trainer.end()
             shutil.rmtree(self.folder)
 
     @staticmethod

@@ -1,18 +1,26 @@
 """Both sides of the protocol with everything but the sockets: the trainer's spool and session, the server's session
 and store, and between them two queues of messages that a test can meddle with."""
 
+import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from served import frame, identify, layout
+from spools import let_go
 from trainvitals import wire
-from trainvitals.delivery.session import ProtocolError, Reaction
+from trainvitals.delivery.ledger import Ledger
+from trainvitals.delivery.reading import SpoolReader
+from trainvitals.delivery.remains import Remains, take
+from trainvitals.delivery.retention import SpoolFullError
+from trainvitals.delivery.segments import segment_path, starts
+from trainvitals.delivery.session import ProtocolError, Reaction, State
 from trainvitals.delivery.session import Session as TrainerSession
-from trainvitals.delivery.spool import Spool, SpoolReader
+from trainvitals.delivery.spool import Spool
 from trainvitals_server.errors import StoreBusyError
 from trainvitals_server.ingest import intake
 from trainvitals_server.ingest.books import Books
@@ -88,39 +96,64 @@ class Server:
 
 @dataclass
 class Trainer:
-    """One producer: what it recorded, its spool, and its end of a connection."""
+    """One producer: what it recorded, its spool, and its end of a connection. Once it has died, somebody else has
+    claimed the spool."""
 
-    spool: Spool
+    ledger: Ledger
+    reader: SpoolReader
     kinds: list[str] = field(default_factory=list)  # of each record, by number
     session: TrainerSession | None = None
     acked: int = -1  # the highest number it was told to be safe
-    set_aside: set[int] = field(default_factory=set)
-    living: bool = True
+    kept: int | None = None  # how many records its death has left in the spool
 
     @classmethod
-    def start(cls, folder: Path, number: int, **options: int) -> "Trainer":
+    def start(cls, folder: Path, number: int, cap: int | None) -> "Trainer":
         """A new process of the run."""
         identity = identify(RUN, f"p-{number}", started=float(number + 1))
-        trainer = cls(Spool(folder / f"p-{number}", identity, **options))
-        trainer.reader = SpoolReader(trainer.spool.path)  # type: ignore[attr-defined]
-        return trainer
+        spool = Spool(folder / RUN / f"p-{number}", identity, cap)
+        return cls(spool, spool.reader())
 
     @property
     def name(self) -> str:
         """The producer's id."""
-        return self.spool.identity.producer
+        return self.ledger.identity.producer
 
     def record(self, kind: str) -> None:
         """Write one record to the spool: a frame, an event, or one that no server can use."""
+        assert isinstance(self.ledger, Spool)
         number = len(self.kinds)
+        kind = kind if number else "layout"
         record: wire.Message = {
             "layout": lambda: layout(("", wire.RUN, wire.LOSS)),
             "frame": lambda: frame(number, [float(number)]),
             "event": lambda: wire.Notice(step=number, time=1e6 + number, code="n", text=str(number)),
-            "bad": lambda: frame(number, [0.0], number=999),
-        }["layout" if number == 0 else kind]()
-        self.spool.append([wire.encode(record)])
-        self.kinds.append("layout" if number == 0 else kind)
+            "bad": lambda: wire.HealthCheck(step=-1, time=1e6, origin="auto", healthy=True),  # there is no such step
+        }[kind]()
+        with suppress(SpoolFullError):  # its events alone fill the spool: nothing was numbered
+            self.ledger.append([wire.encode(record)])
+            self.kinds.append(kind)
+
+    def die(self, torn: int) -> None:
+        """The process is killed, and the machine loses the last bytes; the spool is claimed."""
+        assert isinstance(self.ledger, Spool)
+        self.reader.close()
+        let_go(self.ledger)
+        for start in starts(self.ledger.path)[-1:] if torn else ():
+            path = segment_path(self.ledger.path, start)
+            os.truncate(path, max(path.stat().st_size - torn, 0))
+        remains = take(self.ledger.path)
+        assert remains is not None
+        for _ in remains.survey():
+            pass
+        self.ledger, self.reader, self.kept = remains, remains.reader(), remains.next
+
+    def end(self) -> None:
+        """Let go of the files."""
+        self.reader.close()
+        if isinstance(self.ledger, Remains):
+            self.ledger.release()
+        elif isinstance(self.ledger, Spool):
+            self.ledger.close()
 
 
 class Channel:
@@ -134,8 +167,8 @@ class Channel:
         self.session = Session()
         self.producer: runs.Producer | None = None
         self.ended = False
-        trainer.session = TrainerSession(trainer.spool.identity)
-        self.to_server.append(wire.encode(trainer.session.hello(trainer.spool.first, trainer.spool.next)))
+        trainer.session = TrainerSession(trainer.ledger.identity)
+        self.to_server.append(wire.encode(trainer.session.hello(trainer.ledger.first, trainer.ledger.next)))
 
     def end(self) -> None:
         """Both ends are gone, and what was on the way with them."""
@@ -149,7 +182,7 @@ class Channel:
         session = self.trainer.session
         if session is None or not session.may_send():
             return False
-        batch = self.trainer.reader.batch()  # type: ignore[attr-defined]
+        batch = self.trainer.reader.batch()
         if batch is None:
             return False
         session.sent(batch)
@@ -183,8 +216,12 @@ class Channel:
         """Let the trainer handle its next message."""
         session = self.trainer.session
         assert session is not None
+        greeting = session.state is State.GREETING
         try:
-            self._react(session.receive(wire.decode_to_trainer(self.to_trainer.pop(0))))
+            reaction = session.receive(wire.decode_to_trainer(self.to_trainer.pop(0)))
+            if greeting and reaction.committed is not None:
+                self.trainer.ledger.welcome(reaction.committed)
+            self._react(reaction)
         except ProtocolError:
             self.end()
 
@@ -195,11 +232,11 @@ class Channel:
         trainer = self.trainer
         if reaction.committed is not None:
             trainer.acked = max(trainer.acked, reaction.committed)
-            trainer.spool.acknowledge(reaction.committed)
+            trainer.ledger.acknowledge(reaction.committed)
         if reaction.set_aside is not None:
-            trainer.set_aside.add(reaction.set_aside)
+            trainer.ledger.set_aside(reaction.set_aside, reaction.reason)
         if reaction.rewind is not None:
-            trainer.reader.seek(reaction.rewind)  # type: ignore[attr-defined]
+            trainer.reader.seek(reaction.rewind)
 
 
 @dataclass(frozen=True)
@@ -232,8 +269,10 @@ def stored(connection: sqlite3.Connection, trainer: Trainer) -> Stored:
     ).fetchall():
         record = wire.decode_record(data)
         if isinstance(record, wire.Gap):
-            through = seq if record.through is None else record.through
-            gaps.append(range(through - record.count + 1, through + 1))
+            # without `through` what was lost had no numbers, and the gap has one of its own
+            gaps.append(
+                range(record.through - record.count + 1, record.through + 1) if record.through else range(seq, seq + 1)
+            )
         else:
             events.append(seq)
     aside = connection.execute("SELECT seq FROM quarantine WHERE producer = ? ORDER BY id", (row[0],)).fetchall()

@@ -73,8 +73,8 @@ class Depot:
 
     @property
     def dropped(self) -> int:
-        """Records that were lost before they were numbered."""
-        return self._outbox.dropped
+        """Records that were lost: before they were numbered, and by the spool's cap."""
+        return self._outbox.dropped + self._spool.retention.lost
 
 
 def new_identity(run: str, options: Options, succession: int = 0, follows: bool = False) -> wire.Identity:

@@ -73,7 +73,8 @@ class Ledger:
         for start in starts(self.path):
             segment_path(self.path, start).unlink(missing_ok=True)
         for leftover in self.path.glob(".*"):  # of a write that was killed
-            leftover.unlink(missing_ok=True)
+            with suppress(OSError):
+                leftover.unlink()
         for name in ("journal", "watermark", "identity"):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):

@@ -64,7 +64,7 @@ class Recovery:
     def __init__(self, directories: list[Path], find: Find) -> None:
         self._directories = directories
         self._find = find
-        self._unreadable: set[Path] = set()
+        self._left: set[Path] = set()  # with which nothing can be done
         self._not_before: dict[Path, float] = {}  # of those that a server did not take
 
     async def run(self, every: float) -> None:
@@ -79,15 +79,18 @@ class Recovery:
     async def sweep(self) -> None:
         """Deliver what is left behind now, if there is a server."""
         for folder in [folder for one in self._directories for folder in find_spools(one)]:
-            if folder in self._unreadable or self._not_before.get(folder, 0.0) > time.monotonic():
+            if folder in self._left or self._not_before.get(folder, 0.0) > time.monotonic():
                 continue
             if self._find() is None:
                 return
             done = await recover(folder, self._find, remove=True)
             if done.outcome == "delivered":
                 log.info("recovered the spool of run %s, producer %s", done.run, done.producer)
+                if done.reason:
+                    self._left.add(folder)
+                    log.warning("%s is delivered; %s", folder, done.reason)
             elif done.outcome == "unreadable":
-                self._unreadable.add(folder)
+                self._left.add(folder)
                 log.warning("%s holds no spool that can be read: %s", folder, done.reason)
             elif done.outcome == "not delivered":
                 self._not_before[folder] = time.monotonic() + AGAIN
@@ -104,6 +107,8 @@ async def recover(
     now and then."""
     try:
         remains = take(folder)
+    except FileNotFoundError:  # another one has delivered it meanwhile
+        remains = None
     except (OSError, msgspec.DecodeError) as error:
         return Delivery(folder, outcome="unreadable", reason=str(error))
     if remains is None:
@@ -115,7 +120,7 @@ async def recover(
         done.reason, done.away = await _stream(remains, find, note)
         done.outcome = "delivered" if remains.delivered else "not delivered"
         if remains.delivered and remove:
-            await asyncio.to_thread(remains.remove)
+            await _remove(remains, done)
     except OSError as error:
         done.outcome, done.reason = "not delivered", str(error)
     finally:
@@ -156,6 +161,13 @@ async def _stream(remains: Remains, find: Find, note: Callable[[Remains], None])
         streaming.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await streaming
+
+
+async def _remove(remains: Remains, done: Delivery) -> None:
+    try:
+        await asyncio.to_thread(remains.remove)
+    except OSError as error:
+        done.reason = f"it could not be removed: {error}"
 
 
 def _ignore(command: wire.Command) -> None:

@@ -7,7 +7,6 @@ next, which finds the same or more.
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,67 +15,10 @@ from trainvitals import wire
 from trainvitals.delivery.ledger import Ledger, read_watermark
 from trainvitals.delivery.lock import Lock, claim
 from trainvitals.delivery.reading import SpoolReader
-from trainvitals.delivery.segments import HEAD, Damage, count_heads, frame, scan, segment_path, starts, write_all
+from trainvitals.delivery.segments import frame, segment_path, starts, write_all
+from trainvitals.delivery.survey import ORPHANED, Survey, journalled
 
-ORPHANED = "orphaned"  # the notice's code
-SUPERSEDED = "superseded"  # of a producer that another one of the same process follows
 FINAL = ("verified", "refused", "failed", "expired", "unknown")  # a command's last states
-
-
-class Survey:
-    """What is in a spool, segment by segment."""
-
-    def __init__(self) -> None:
-        self.next = 0
-        self.step = 0
-        self.ended = False  # its last process said how it ended, or a claimant did
-        self.commands: dict[str, str] = {}  # id -> newest state
-        self.lost = 0  # records that gaps count, and that are missing
-        self.torn = 0  # bytes at the very end that are no record ...
-        self.torn_records = 0  # ... and how many they were, as far as they tell
-
-    def note(self, path: Path, start: int) -> None:
-        """Go through the next segment, which begins with record `start`."""
-        place, self.torn, self.torn_records = 0, 0, 0
-        newest = b""
-        for row in scan(path, start):
-            if isinstance(row, Damage):
-                self.torn, self.torn_records = int(row), count_heads(_piece(path, place, row), self.next)
-                place += row
-                continue
-            seq, payload = row
-            place += HEAD.size + len(payload)
-            self.torn = self.torn_records = 0
-            self.lost += max(seq - self.next, 0)
-            last = wire.spans(seq, payload)
-            self.next = max(self.next, (seq if last is None else last) + 1)
-            if wire.tag(payload) == "frame":
-                newest = payload
-            else:
-                self._event(payload)
-        if newest:
-            self._event(newest)
-
-    def _event(self, payload: bytes) -> None:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            record = wire.decode_record(payload)
-            if isinstance(record, wire.Event | wire.Frame):
-                self.step = max(self.step, record.step)
-            match record:
-                case wire.Gap(count=count):
-                    self.lost += count
-                case wire.CommandUpdate(id=one, state=state):
-                    self.commands[one] = state
-                case wire.Lifecycle(state=state):
-                    self.ended = state in ("finished", "failed")
-                case wire.Notice(code=code) if code in (ORPHANED, SUPERSEDED):
-                    self.ended = True
-
-
-def _piece(path: Path, place: int, length: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(place)
-        return file.read(length)
 
 
 class Remains(Ledger):
@@ -142,6 +84,8 @@ class Remains(Ledger):
         try:
             self._write(b"".join(frame(self.next + i, payload) for i, payload in enumerate(payloads)))
         except OSError:  # carried here on a medium that cannot be written
+            if self.known >= self.found.next:
+                return  # a server that has more than there is here has heard the end too
             self.kept = payloads
         self.next += len(payloads)
 
@@ -212,23 +156,6 @@ def epilogue(remains: Remains) -> Iterator[wire.Record]:
         text = f"process {who.pid} on {who.host or 'an unknown host'} ended without a word"
         text += " (killed, out of memory, or the machine went down)"
         yield wire.Notice(step=found.step, time=moment, code=ORPHANED, text=text)
-
-
-def journalled(folder: Path) -> list[str]:
-    """The ids of the commands that the process took, in order."""
-    try:
-        lines = (folder / "journal").read_bytes().splitlines()
-    except OSError:
-        return []
-    found: dict[str, None] = {}
-    for line in lines:
-        with suppress(msgspec.DecodeError):  # the last one may be torn; its command was then not taken
-            found[msgspec.json.decode(line, type=_Line).id] = None
-    return list(found)
-
-
-class _Line(msgspec.Struct):
-    id: str
 
 
 def last_write(folder: Path) -> float:

@@ -12,6 +12,7 @@ producer by itself stays within the cap and one segment. Where its events alone 
 taken: `SpoolFullError`.
 """
 
+import logging
 import os
 import shutil
 import time
@@ -27,6 +28,8 @@ from trainvitals.delivery.lock import claim
 from trainvitals.delivery.segments import SEGMENT_BYTES, segment_path, starts
 from trainvitals.delivery.thinning import thin, unite
 from trainvitals.errors import ConfigurationError, TrainvitalsError
+
+log = logging.getLogger("trainvitals")
 
 CAP_BYTES = 256 << 20
 CAP_SHARE = 0.05  # of what is free on the disk
@@ -57,6 +60,7 @@ class Retention:
     on the disk where that is less (of that and of what the spools hold already)."""
 
     def __init__(self, path: Path, cap: int | None = None) -> None:
+        self.lost = 0  # records that were thinned out
         self.sizes: dict[int, int] = {}  # bytes of the own segments, by their first number
         self._path = path
         self._given = cap
@@ -135,7 +139,10 @@ class Retention:
         for start, following in pairwise(begins):
             if start not in self._thinned and following > committed + 1:
                 reason = f"the spool reached its cap of {self._limit} bytes while no server took records"
-                self.sizes[start] = thin(self._path, start, following, reason)
+                if not self.lost:
+                    log.warning("%s; of what it holds, the oldest frames are being lost", reason)
+                self.sizes[start], lost = thin(self._path, start, following, reason)
+                self.lost += lost
                 self._thinned.add(start)
                 self._unite()
                 return True

@@ -81,8 +81,9 @@ class Session:
     def _welcome(self, message: wire.Welcome) -> Reaction:
         if message.protocol != wire.PROTOCOL:
             raise ProtocolError(f"expected protocol {wire.PROTOCOL}, got {message.protocol}")
-        # It may have more than is held here, of a spool whose end was torn off by a crash; or less than it once had.
-        self.committed = min(message.committed, self.sent_to)
+        # That may be less than it once had; or more than is held here, of a spool whose end a crash has torn off.
+        self.committed = message.committed
+        self.sent_to = max(self.sent_to, message.committed)
         return Reaction(rewind=self.committed + 1, committed=self.committed)
 
     def _ack(self, message: wire.Ack) -> Reaction:

@@ -14,6 +14,7 @@ from trainvitals.delivery.ledger import Ledger
 from trainvitals.delivery.lock import own
 from trainvitals.delivery.retention import Retention
 from trainvitals.delivery.segments import frame, segment_path, write_all
+from trainvitals.delivery.session import ProtocolError
 from trainvitals.home import write_private
 
 
@@ -48,6 +49,13 @@ class Spool(Ledger):
             raise
         sizes[self._segment] += len(data)
         self.next += len(payloads)
+
+    def welcome(self, committed: int) -> None:
+        """A server says what it has. Raises ProtocolError where it claims what was never written: what is recorded next
+        would be lost there."""
+        if committed >= self.next:
+            raise ProtocolError(f"expected a server that has at most record {self.next - 1}, got {committed}")
+        super().welcome(committed)
 
     def sync(self) -> None:
         """Put what was written on the disk itself, and note what the server has. Where that fails, it is counted:

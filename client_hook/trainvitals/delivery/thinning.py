@@ -21,9 +21,20 @@ from trainvitals.delivery.segments import Damage, frame, scan, segment_path, wri
 Row = tuple[int, bytes]
 
 
-def thin(spool: Path, start: int, following: int, reason: str) -> int:
-    """Thin the segment of records `start` to `following` - 1; returns its new size in bytes. Raises OSError."""
-    return _replace(spool, start, merge(_thinned(_rows(spool, start, following), start, following, reason)))
+def thin(spool: Path, start: int, following: int, reason: str) -> tuple[int, int]:
+    """Thin the segment of records `start` to `following` - 1; returns its new size in bytes, and how many records it
+    lost. Raises OSError."""
+    lost = 0
+
+    def counted(rows: Iterable[Row]) -> Iterator[Row]:
+        nonlocal lost
+        for seq, payload in rows:
+            last = wire.spans(seq, payload)
+            lost += 0 if last is None else last - seq + 1
+            yield seq, payload
+
+    rows = _thinned(_rows(spool, start, following), start, following, reason)
+    return _replace(spool, start, counted(rows)), lost
 
 
 def unite(spool: Path, begins: list[int], following: int) -> int:

@@ -9,9 +9,11 @@ import pytest
 from spools import accounted, append, frame, identity, layout, left, notice, stream
 from trainvitals import wire
 from trainvitals.delivery import quarantine
-from trainvitals.delivery.remains import ORPHANED, SUPERSEDED, Remains, take
+from trainvitals.delivery.remains import Remains, take
+from trainvitals.delivery.segments import frame as segments_frame
 from trainvitals.delivery.segments import segment_path, starts
 from trainvitals.delivery.spool import Spool
+from trainvitals.delivery.survey import ORPHANED, SUPERSEDED
 
 RECORDS = [layout(), frame(0), frame(1), notice(1)]
 
@@ -90,6 +92,27 @@ def test_a_torn_tail_is_counted(tmp_path: Path, cut: int) -> None:
     remains.release()
 
 
+def test_a_tail_with_any_bit_flipped_is_counted(tmp_path: Path) -> None:
+    """The records before it are whole, and everything is accounted for."""
+    path = left(tmp_path, RECORDS)
+    file = segment_path(path, 0)
+    whole = file.read_bytes()
+    last = len(segments_frame(3, wire.encode(RECORDS[3])))
+    for bit in range((len(whole) - last) * 8, len(whole) * 8):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(data)
+        remains = claimed(path)
+        rows = stream(remains)
+        assert [one for _, one in rows[:3]] == RECORDS[:3]
+        assert isinstance(rows[3][1], wire.Gap)
+        assert rows[3][1].count == 1
+        assert isinstance(rows[4][1], wire.Notice)
+        assert len(rows) == 5
+        remains.release()
+        segment_path(path, 3).unlink()
+
+
 def test_what_the_disk_lost_and_the_server_has_is_not_lost(tmp_path: Path) -> None:
     """The epilogue is numbered behind what the server has."""
     path = left(tmp_path, RECORDS)
@@ -145,6 +168,7 @@ def test_where_nothing_can_be_written_it_is_said_all_the_same(tmp_path: Path, mo
     remains.acknowledge(4)
     assert remains.delivered
     remains.release()
+    assert ends(path, committed=4) == [], "the server has heard it"
 
 
 def test_a_process_that_wrote_nothing_needs_no_word(tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def spool(tmp_path: Path) -> Spool:
     return made
 
 
-def test_hours_without_a_server_stay_within_the_cap_and_one_segment(spool: Spool, tmp_path: Path) -> None:
+def test_hours_without_a_server_stay_within_the_cap_and_one_segment(
+    spool: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Thirty times the cap: every event is kept, the newest frames too, and what was lost is counted to the record."""
     biggest = events = 0
     for turn in range(40):
@@ -54,7 +56,8 @@ def test_hours_without_a_server_stay_within_the_cap_and_one_segment(spool: Spool
     steps = [one.step for one in records if isinstance(one, wire.Frame)]
     assert steps == list(range(steps[0], 5000))
     gaps = [one for one in records if isinstance(one, wire.Gap)]
-    assert sum(gap.count for gap in gaps) == 5000 - len(steps)
+    assert sum(gap.count for gap in gaps) == 5000 - len(steps) == spool.retention.lost
+    assert len(caplog.records) == 1, "it is said once"
     assert {gap.reason for gap in gaps} == {f"the spool reached its cap of {CAP} bytes while no server took records"}
     assert (gaps[0].first_step, gaps[0].since) == (0, 1e6)
     assert len(steps) * 420 > CAP / 3, "room that is there is used"

@@ -91,12 +91,14 @@ def test_what_was_never_sent_cannot_be_acknowledged() -> None:
         session.receive(wire.Ack(seq=10))
 
 
-def test_a_server_that_has_more_than_a_torn_spool_is_believed_as_far_as_the_spool_goes() -> None:
-    """What was torn off is there, and there is nothing left to send."""
+def test_a_server_that_has_more_than_a_torn_spool_is_believed() -> None:
+    """What was torn off is there, and what is added behind it may be acknowledged."""
     session = Session(IDENTITY)
     session.hello(0, 10)
     reaction = session.receive(wire.Welcome(protocol=wire.PROTOCOL, committed=12))
-    assert (reaction.rewind, reaction.committed) == (10, 9)
+    assert (reaction.rewind, reaction.committed) == (13, 12)
+    session.sent(batch(13, 13))
+    assert session.receive(wire.Ack(seq=13)).committed == 13
 
 
 def test_a_command_is_handed_on() -> None:

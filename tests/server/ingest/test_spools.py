@@ -14,6 +14,7 @@ from trainvitals.delivery import recovery
 from trainvitals.delivery.ledger import Ledger
 from trainvitals.delivery.lock import claim
 from trainvitals.delivery.recovery import Recovery, find_spools, recover
+from trainvitals.delivery.remains import Remains
 from trainvitals.delivery.spool import Spool
 from trainvitals_server.ingest import spools
 from trainvitals_server.ingest.spools import own_address
@@ -133,6 +134,23 @@ def test_a_spool_that_the_server_refuses_holds_up_no_other(served: Served, monke
     assert (bad / "identity").exists()
 
 
+def test_a_spool_that_cannot_be_removed_is_delivered_once(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a medium that is read-only. It is said, and not tried again and again."""
+
+    def read_only(self: Remains) -> None:
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr(Remains, "remove", read_only)
+    left(served.directory, [*told(), ENDED])
+    until(lambda: "it could not be removed: Read-only file system" in caplog.text)
+    other = left(served.directory, [*told(), ENDED], identity("other"))
+    until(lambda: committed(served, "other") == [21])
+    until(lambda: caplog.text.count("could not be removed") == 2)
+    assert other.exists()
+
+
 async def test_a_claimant_that_dies_half_way_leaves_it_to_the_next(private_home: Path) -> None:
     """Nothing is lost, and nothing comes twice."""
     path = left(private_home, [layout(), *[frame(step) for step in range(5000)]])
@@ -178,7 +196,37 @@ async def test_two_claimants_at_once_deliver_it_once(private_home: Path) -> None
         find = own_address(served.service.settings)
         both = await asyncio.gather(*[recover(path, find, remove=True) for _ in range(2)])
         assert sorted(one.outcome for one in both) == ["delivered", "in use"]
+        assert (await recover(path, find, remove=True)).outcome == "in use", "it is gone, which is no fault"
         assert await asyncio.to_thread(committed, served) == [21]
+
+
+async def test_what_a_long_outage_cost_is_counted_exactly(private_home: Path) -> None:
+    """Stored and lost make what was produced, over two servers, the first of which took a part before the rest was
+    thinned; every event is there."""
+    spool = Spool(private_home / "spool/r/p", identity(), cap=64 << 10)
+    append(spool, layout(100))
+    for step in range(40):
+        append(spool, frame(step, 400))
+    directory = private_home.parent / "server"
+    with Served(directory) as served, served.trainer("r", "p") as trainer:
+        await asyncio.to_thread(trainer.hello)
+        await asyncio.to_thread(trainer.store, layout(100), *[frame(step, 400) for step in range(30)])
+    for step in range(40, 2000):
+        append(spool, frame(step, 400))
+        if step % 50 == 0:
+            append(spool, notice(step))
+    let_go(spool)
+    with Served(directory) as served:
+        done = await recover(spool.path, own_address(served.service.settings), remove=True)
+        assert done.outcome == "delivered"
+        (producer,) = await asyncio.to_thread(producers, served)
+        stored = (await asyncio.to_thread(served.get, "/api/runs/r"))["counts"]["frames"]
+        assert stored + producer["dropped"] == 2000
+        assert stored > 30
+        assert producer["dropped"] > 1000
+        codes = [one["data"]["code"] for one in await asyncio.to_thread(events, served) if one["type"] == "notice"]
+        assert codes.count("n") == 39
+        assert producer["committed"] == done.records - 1
 
 
 async def test_a_spool_without_records_is_only_removed(private_home: Path) -> None:
