@@ -9,7 +9,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -19,7 +19,7 @@ from scale.generated import STATS, batches
 from trainvitals import wire
 from trainvitals_server.changes import Changes
 from trainvitals_server.clock import Clock
-from trainvitals_server.compactor import Compactor
+from trainvitals_server.compactor import TOGETHER, Compactor
 from trainvitals_server.ingest import intake
 from trainvitals_server.ingest.books import Books
 from trainvitals_server.ingest.transaction import Transaction
@@ -50,7 +50,7 @@ class Measured:
         self.busy = 0.0  # and of the writer for its jobs
         self.longest = 0.0  # job
         self.parts: list[tuple[int, float]] = []  # frames so far, CPU of the writer so far
-        self.asked: dict[str, list[float]] = {}
+        self.asked: dict[str, list[tuple[float, float]]] = {}  # seconds, and of CPU
         self.memory = 0
         self._done = threading.Event()
 
@@ -90,20 +90,22 @@ class Measured:
         while not over:
             over = self._done.wait(0.1)
             for layout in compactor.changed():
-                while jobs := compactor.plan(layout, idle=over):
-                    for job in jobs:
-                        self._job(job)
+                while stages := compactor.plan(layout, idle=over):
+                    for stage in stages:
+                        for at in range(0, len(stage), TOGETHER):
+                            self._jobs(stage[at : at + TOGETHER])
         self.compacting = time.thread_time()
 
-    def _job(self, job: Callable[[Any], None]) -> None:
-        def work(tx: Transaction) -> tuple[float, float]:
+    def _jobs(self, jobs: Sequence[Callable[[Any], None]]) -> None:
+        def work(tx: Transaction, job: Callable[[Any], None]) -> tuple[float, float]:
             began, cpu = time.perf_counter(), time.thread_time()
             job(tx.connection)
             return time.perf_counter() - began, time.thread_time() - cpu
 
-        wall, cpu = self.writer.submit(work).result()
-        self.busy += cpu
-        self.longest = max(self.longest, wall)
+        for future in [self.writer.submit(partial(work, job=job)) for job in jobs]:
+            wall, cpu = future.result()
+            self.busy += cpu
+            self.longest = max(self.longest, wall)
 
     def _ask_along(self) -> None:
         while not self._done.wait(0.25):
@@ -152,9 +154,9 @@ class Measured:
         assert len(found.values) == self.layers * len(STATS)
 
     def _time(self, name: str, question: Question) -> None:
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.thread_time()
         question()
-        self.asked.setdefault(name, []).append(time.perf_counter() - began)
+        self.asked.setdefault(name, []).append((time.perf_counter() - began, time.thread_time() - cpu))
 
     def ask(self) -> None:
         """Random questions of each kind, with nothing else going on."""
@@ -183,6 +185,12 @@ class Measured:
         return found[0], found[1]
 
 
+def spread(some: list[tuple[float, float]]) -> dict[str, float]:
+    """Median and worst of the seconds, worst of the CPU."""
+    seconds = [one[0] for one in some]
+    return {"median": median(seconds), "worst": max(seconds), "cpu": max(one[1] for one in some)}
+
+
 def resident() -> int:
     """Bytes of this process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -208,9 +216,7 @@ def main(steps: int, layers: int, folder: Path) -> None:
         "last": last,
         "before": before,
         "memory": one.memory,
-        "asked": {
-            name: {"median": median(some), "worst": max(some), "n": len(some)} for name, some in one.asked.items()
-        },
+        "asked": {name: spread(some) for name, some in one.asked.items()},
         **one.sizes(),
     }
     one.writer.close()

@@ -1,5 +1,5 @@
 """The task that compacts the store in the background: what is dear on a thread of its own, from a snapshot; what is
-written in small jobs of the one writer, one after another, so that acks are never far."""
+written in small jobs of the one writer, a few at a time, so that acks are never far."""
 
 import asyncio
 import logging
@@ -13,6 +13,8 @@ from trainvitals_server.store.shelves import Shelf
 PAUSE_SECONDS = 0.5
 IDLE_SECONDS = 600.0  # without a frame; then what would not fill a span is compacted too
 IDLE_PAUSES = 120  # between looks for such
+
+TOGETHER = 2  # jobs that wait for the writer at once
 
 log = logging.getLogger("trainvitals.server")
 
@@ -37,8 +39,8 @@ class Compactor:
         with self._database.reading() as connection:
             return shelves.list_idle(connection, before)
 
-    def plan(self, layout: int, *, idle: bool) -> list[compaction.Job]:
-        """The next jobs for a layout."""
+    def plan(self, layout: int, *, idle: bool) -> list[compaction.Stage]:
+        """The next jobs for a layout, stage by stage."""
         with self._database.reading() as connection:
             return compaction.plan(connection, layout, idle=idle)
 
@@ -75,7 +77,12 @@ async def _compact_once(parts: Parts, compactor: Compactor, layout: int, *, idle
     """One plan and its jobs, during which no row is freed whose id they name and another run could be given; whether
     there may be more."""
     async with parts.row_ids:
-        jobs = await asyncio.to_thread(compactor.plan, layout, idle=idle)
-        for job in jobs:
-            await parts.write(lambda tx, job=job: job(tx.connection))  # type: ignore[misc]
-    return bool(jobs)
+        stages = await asyncio.to_thread(compactor.plan, layout, idle=idle)
+        for stage in stages:
+            for at in range(0, len(stage), TOGETHER):
+                await asyncio.gather(*(_write(parts, job) for job in stage[at : at + TOGETHER]))
+    return bool(stages)
+
+
+async def _write(parts: Parts, job: compaction.Job) -> None:
+    await parts.write(lambda tx: job(tx.connection))

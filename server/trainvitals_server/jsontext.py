@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 SPELLED = {math.inf: "Infinity", -math.inf: "-Infinity"}
 MAX_DEPTH = 64
+WHOLE = {int, str, bool}
 
 
 def dumps(value: Any) -> bytes:
@@ -30,6 +31,8 @@ def _plain_inside(value: Any, depth: int) -> Any:
     if isinstance(value, dict):
         return {str(key): plain(item, depth) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
+        if set(map(type, value)) <= WHOLE:  # long lists mostly are
+            return list(value)
         return [plain(item, depth) for item in value]
     if isinstance(value, msgspec.Struct):
         return plain(msgspec.structs.asdict(value), depth)

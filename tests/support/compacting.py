@@ -1,5 +1,6 @@
 """A process that compacts a small store, and is gone in the middle of it: `compacting.py DIRECTORY STATEMENTS`."""
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def main(directory: Path, statements: int) -> None:
     connection.set_trace_callback(count)
     for shelf in shelves.list_all(connection):
         while plan := compaction.plan(connection, shelf.layout, idle=True):
-            for job in plan:
+            for job in itertools.chain(*plan):
                 with transaction(connection):
                     job(connection)
 

@@ -1,5 +1,6 @@
 """A store filled by hand, beside a plain list of all that was told: what any answer must agree with."""
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +45,7 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(compaction, "SPAN_FRAMES", 16)
     patch.setattr(compaction, "LEAST_FRAMES", 4)
     patch.setattr(compaction, "JOB_BYTES", 300)
+    patch.setattr(compaction, "DROP_BYTES", 300)
     patch.setattr(compaction, "TOGETHER", 2)
     patch.setattr(backlog, "PART_VALUES", 40)
     patch.setattr(frames, "MAX_ROW_BYTES", 200)
@@ -109,7 +111,7 @@ class Stored:
         done = 0
         for layout in self.columns:
             while plan := compaction.plan(self.connection, layout, idle=idle):
-                for job in plan:
+                for job in itertools.chain(*plan):
                     if done == jobs:
                         return done
                     with transaction(self.connection):

@@ -114,9 +114,10 @@ class Pulse:
         beat = self._beats.get(run)
         return beat is not None and bool(beat.producers)
 
-    def connected_producers(self) -> set[int]:
-        """Row ids of every producer with a connection."""
-        return {one for beat in tuple(self._beats.values()) for one in tuple(beat.producers)}
+    def connected_producers(self, run: str | None = None) -> set[int]:
+        """Row ids of every producer with a connection, of one run or of all."""
+        beats = tuple(self._beats.values()) if run is None else (self._beats.get(run),)
+        return {one for beat in beats if beat is not None for one in tuple(beat.producers)}
 
     def connected_runs(self) -> set[str]:
         """Every run with a connection."""

@@ -2,16 +2,19 @@
 
 import threading
 from collections import defaultdict
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from trainvitals_server.changes import Changes
+from trainvitals_server.alerts import Alert
+from trainvitals_server.changes import Changes, RunChanges
 from trainvitals_server.clock import iso
 from trainvitals_server.incidents import verdict
 from trainvitals_server.runs.losses import lost, set_aside
 from trainvitals_server.runs.pulse import Pulse
 from trainvitals_server.runs.ranks import describe, failure
 from trainvitals_server.runs.severity import missing, spans, sparkline
-from trainvitals_server.runs.story import Stories
+from trainvitals_server.runs.story import Stories, Story
+from trainvitals_server.runs.vitals import Vitals
 from trainvitals_server.store import alerts, history, journal, runs, series
 from trainvitals_server.store.database import DAMAGE, Database
 from trainvitals_server.store.packing import unpack
@@ -33,8 +36,17 @@ UNKNOWN: Object = {
 OPEN_ALERTS = ("firing", "acknowledged", "regressed")
 
 
+class Findings(NamedTuple):
+    """What is dear to find out about a run, and stays as it is while frames say nothing new."""
+
+    story: Story  # without its events
+    alerts: list[Alert]
+    nonfinite_layers: list[str]
+
+
 class Summaries:
-    """Summaries, each computed again only after its run has changed. Any thread may ask."""
+    """Summaries, each computed again only after its run has changed. What frames alone cannot change is kept until
+    something else comes, or a frame in which a layer breaks or heals. Any thread may ask."""
 
     def __init__(self, database: Database, pulse: Pulse, stories: Stories) -> None:
         self._database = database
@@ -42,13 +54,23 @@ class Summaries:
         self._stories = stories
         self._versions: defaultdict[str, int] = defaultdict(int)
         self._kept: dict[str, tuple[int, Object]] = {}
+        self._findings: dict[str, Findings] = {}
+        self._vitals: dict[str, Vitals] = {}
         self._lock = threading.Lock()
 
     def note(self, changes: Changes) -> None:
         """These runs have changed."""
         with self._lock:
-            for run in changes:
+            for run, changed in changes.items():
                 self._versions[run] += 1
+                if self._says_more(run, changed):
+                    self._findings.pop(run, None)
+
+    def _says_more(self, run: str, changed: RunChanges) -> bool:
+        """Whether a change is more than frames like those before."""
+        if changed.events or changed.alerts or changed.series or changed.commands or changed.state:
+            return True
+        return run in self._findings and self._vitals[run].changed(changed.frames)
 
     def touch(self, run: str) -> None:
         """This run has changed in what only memory knows, such as who is connected."""
@@ -59,7 +81,8 @@ class Summaries:
         """This run is gone; one of the same id may come."""
         with self._lock:
             self._versions[run] += 1
-            self._kept.pop(run, None)
+            for kept in (self._kept, self._findings, self._vitals):
+                kept.pop(run, None)
 
     def of(self, run: str) -> Object | None:
         """A run's summary; None where there is no such run."""
@@ -127,7 +150,7 @@ class Summaries:
         }
 
     def _ranks(self, connection: Connection, run: str) -> Object:
-        return describe(runs.newest_rows(connection, run), self._pulse.connected_producers())
+        return describe(runs.newest_rows(connection, run), self._pulse.connected_producers(run))
 
     def _progress(self, connection: Connection, run: str) -> Object:
         newest = runs.newest_with_frames(connection, run)
@@ -140,21 +163,18 @@ class Summaries:
         }
 
     def _health(self, connection: Connection, run: str, state: str, ranks: Object) -> Object:
-        story = self._stories.of(connection, run)
-        found = alerts.find(connection, run)
-        now = history.read_moment(connection, history.Question(run))
-        bad = history.nonfinite_layers(series.list_all(connection, run), now.values)
+        story, found, bad = self._find(run)
         incidents = story.incidents
+        parts = runs.segments(connection, run, 0, None)
         said = verdict(
             state=state,
             incidents=incidents,
             nonfinite_layers=bad,
             alerts=found,
-            last_step=now.step,
+            last_step=parts[-1].high if parts else None,
             rank_failure=failure(ranks),
         )
         first = next(iter(incidents), None)
-        parts = runs.segments(connection, run, 0, None)
         low, high = (parts[0].low, max(part.high for part in parts)) if parts else (0, -1)
         return {
             "verdict": {"level": said.level, "text": said.text},
@@ -167,6 +187,23 @@ class Summaries:
             "nonfinite_layers": bad,
             "severity": sparkline(low, high, spans(incidents, found, high), missing(story.gaps)) if parts else [],
         }
+
+    def _find(self, run: str) -> Findings:
+        """Findings as they were kept, or new ones; these are kept where nothing came while they were made."""
+        with self._lock:
+            kept, version = self._findings.get(run), self._versions[run]
+        if kept is not None:
+            return kept
+        with self._database.reading() as connection:  # a snapshot that holds all of this version
+            story = replace(self._stories.of(connection, run), events=[], tellers=[])
+            values = history.read_moment(connection, history.Question(run)).values
+            rows = series.list_all(connection, run)
+            found = Findings(story, alerts.find(connection, run), history.nonfinite_layers(rows, values))
+        vitals = Vitals(rows, values)
+        with self._lock:
+            if self._versions[run] == version:
+                self._findings[run], self._vitals[run] = found, vitals
+        return found
 
 
 def _ending(row: Any) -> str:

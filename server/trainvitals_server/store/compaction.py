@@ -1,10 +1,10 @@
 """Compaction: hot frames become spans and chunks, fresh buckets rows of a level, and each level the next.
 
 `plan` looks at one layout in a snapshot, does what is dear (reading, folding, compressing) and answers with small jobs
-for the writer, to be done in order. Nothing counts before the last of them has moved a watermark, in the transaction
-that makes it true; until then the rows it was made of are the truth, and afterwards they are leftovers that nobody
-reads. So whatever is killed between two jobs, or inside one, loses nothing and doubles nothing: it is done again, over
-what it left.
+for the writer, in stages: those of one may be handed in together, the next only once all of them are on the disk.
+Nothing counts before a watermark has been moved, in the transaction that makes it true; until then the rows it was made
+of are the truth, and afterwards they are leftovers that nobody reads. So whatever is killed between two jobs, or inside
+one, loses nothing and doubles nothing: it is done again, over what it left.
 """
 
 import sqlite3
@@ -22,12 +22,14 @@ from trainvitals_server.store.shelves import Shelf
 from trainvitals_server.store.stretch import join as join_frames
 
 Job = Callable[[sqlite3.Connection], None]
+Stage = list[Job]
 
 SPAN_FRAMES = 1024  # in a span; fewer where a layout is so wide
 SPAN_VALUES = 2 << 20  # that they would be more values than this
 LEAST_FRAMES = 64
-JOB_BYTES = 2 << 20  # written or deleted by one job, so that nobody waits long for an ack
-TOGETHER = 64  # blocks whose buckets are in memory at once
+JOB_BYTES = 2 << 20  # written by one job, so that nobody waits long for an ack
+DROP_BYTES = 8 << 20  # deleted by one job: it writes little
+TOGETHER = 16  # blocks whose buckets are in memory at once
 
 
 class Rise(NamedTuple):
@@ -37,18 +39,18 @@ class Rise(NamedTuple):
     start: int
 
 
-def plan(connection: sqlite3.Connection, layout_id: int, *, idle: bool = False) -> list[Job]:
+def plan(connection: sqlite3.Connection, layout_id: int, *, idle: bool = False) -> list[Stage]:
     """What to do next about a layout (row id); nothing where nothing is due. Of one to which no frames come (`idle`)
     what would not fill a span is compacted too."""
     shelf, layout = shelves.get(connection, layout_id), series.layout_by_id(connection, layout_id)
     if shelf is None or layout is None:
         return []
     if shelf.behind:
-        return [backlog.plan(connection, shelf, len(layout.columns))]
+        return [[backlog.plan(connection, shelf, len(layout.columns))]]
     reaches = shelves.reaches(connection, layout_id)
     done = reaches.get(0, 0) // shelf.width_of(0)
     if frames.has_leftovers(connection, shelf) or fresh.has_leftovers(connection, layout_id, done):
-        return [partial(_drop, layout=layout_id)]
+        return [[partial(_drop, layout=layout_id)]]
     full = min(SPAN_FRAMES, max(LEAST_FRAMES, SPAN_VALUES // len(layout.columns)))
     due = shelf.waiting >= full or (idle and shelf.waiting > 0)
     rise = _next_rise(connection, shelf, reaches)
@@ -56,7 +58,7 @@ def plan(connection: sqlite3.Connection, layout_id: int, *, idle: bool = False) 
         return []
     owned = blocks.of(connection, layout_id)
     if not owned:
-        return [partial(blocks.make, layout=layout)]
+        return [[partial(blocks.make, layout=layout)]]
     return _rise(connection, shelf, layout, owned, rise) if rise else _pack(connection, shelf, layout, owned, full)
 
 
@@ -64,14 +66,14 @@ def _drop(connection: sqlite3.Connection, layout: int) -> None:
     """Delete a bounded part of what nobody reads any more."""
     shelf = shelves.get(connection, layout)
     if shelf is not None:
-        frames.drop_leftovers(connection, shelf, JOB_BYTES)
+        frames.drop_leftovers(connection, shelf, DROP_BYTES)
         done = shelves.reaches(connection, layout).get(0, 0) // shelf.width_of(0)
-        fresh.drop_leftovers(connection, layout, done, JOB_BYTES)
+        fresh.drop_leftovers(connection, layout, done, DROP_BYTES)
 
 
 def _pack(
     connection: sqlite3.Connection, shelf: Shelf, layout: Layout, owned: Sequence[blocks.Block], full: int
-) -> list[Job]:
+) -> list[Stage]:
     """The next span: whole rows of frames that are in buckets."""
     some = []
     for row in frames.rows(connection, shelf):
@@ -83,7 +85,8 @@ def _pack(
     stretch = join_frames(some)
     coded = ((block.id, *spans.encode(stretch, block.columns)) for block in owned)
     jobs = _in_parts(coded, partial(_add_chunks, first_step=int(stretch.steps[0])))
-    return [*jobs, partial(_publish_span, shelf=shelf, steps=stretch.steps, times=stretch.times)]
+    publish = partial(_publish_span, shelf=shelf, steps=stretch.steps, times=stretch.times)
+    return [jobs, [publish], [partial(_drop, layout=layout.id)]]
 
 
 def _add_chunks(connection: sqlite3.Connection, some: list[tuple[int, bytes, bytes | None]], first_step: int) -> None:
@@ -126,12 +129,13 @@ def _first_below(connection: sqlite3.Connection, shelf: Shelf, level: int, low: 
 
 def _rise(
     connection: sqlite3.Connection, shelf: Shelf, layout: Layout, owned: Sequence[blocks.Block], rise: Rise
-) -> list[Job]:
+) -> list[Stage]:
     """The rows of a level that can be made now, one for each block."""
     coded = _encode_rise(connection, shelf, len(layout.columns), owned, rise)
     jobs = _in_parts(coded, partial(_add_buckets, rise=rise))
     reach = (rise.start + shelves.PER_ROW) * shelf.width_of(rise.level)
-    return [*jobs, partial(shelves.note_reach, layout=shelf.layout, level=rise.level, reach=reach)]
+    publish = partial(shelves.note_reach, layout=shelf.layout, level=rise.level, reach=reach)
+    return [jobs, [publish]]
 
 
 def _encode_rise(
@@ -168,7 +172,7 @@ def _add_buckets(connection: sqlite3.Connection, some: list[tuple[int, strata.Co
         strata.add(connection, block, rise.level, rise.start, coded)
 
 
-def _in_parts(rows: Iterator[tuple], job: Callable[..., None]) -> list[Job]:  # type: ignore[type-arg]
+def _in_parts(rows: Iterator[tuple], job: Callable[..., None]) -> Stage:  # type: ignore[type-arg]
     """Jobs that add the rows, each about `JOB_BYTES` of them."""
     jobs: list[Job] = []
     some: list[tuple] = []  # type: ignore[type-arg]

@@ -121,6 +121,7 @@ def configure(connection: sqlite3.Connection) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
+        "secure_delete = FAST",  # where it is on by default, a deleted frame would be written once more, as zeros
         f"cache_size = -{CACHE_KIB}",
     ):
         connection.execute(f"PRAGMA {pragma}")

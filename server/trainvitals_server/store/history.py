@@ -1,18 +1,19 @@
 """A run's past: buckets over a range of steps, and everything as of one step."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals import wire
-from trainvitals_server.store import events, marks, points, runs, series
+from trainvitals_server.store import events, marks, points, runs, series, shelves
 from trainvitals_server.store.buckets import Buckets, choose_width
 from trainvitals_server.store.pyramid import Pyramid
 from trainvitals_server.store.stretch import Stretch
 
+LOOK_BACK = 64  # steps in which a value that is absent now is looked for first
 MAX_CELLS = 500_000  # buckets x series of one answer; a wider question gets wider buckets
 
 
@@ -65,7 +66,7 @@ def read_range(
     width = choose_width(low, high, min(2 * points, max(2, MAX_CELLS // max(len(wanted), 1))))
     layouts = [
         one
-        for one in series.layouts(connection, {part.producer for part in parts})
+        for one in series.outlines(connection, {part.producer for part in parts})
         if np.isin(one.columns, wanted).any()
     ]
     now = marks.make(connection, width, low, parts, layouts)
@@ -88,7 +89,7 @@ def _ends(question: Question, parts: Sequence[runs.Segment]) -> tuple[int, int]:
 
 
 def _fold(
-    connection: sqlite3.Connection, buckets: Buckets, layout: series.Layout, place: dict[int, int], part: runs.Segment
+    connection: sqlite3.Connection, buckets: Buckets, layout: series.Outline, place: dict[int, int], part: runs.Segment
 ) -> None:
     """Add what one layout tells of the wanted series."""
     source = np.flatnonzero(np.isin(layout.columns, list(place)))
@@ -111,8 +112,7 @@ def _gaps(connection: sqlite3.Connection, parts: Sequence[runs.Segment], low: in
             first = step if gap.first_step is None else gap.first_step
             if first > high or (gap.last_step is not None and gap.last_step < low):
                 continue
-            after = points.next_step(connection, part.producer, first)
-            last = gap.last_step if gap.last_step is not None else first if after is None else after
+            last = _gap_end(connection, part.producer, gap, first)
             first = first if floor is None else max(first, floor)
             last = last if ceiling is None else min(last, ceiling)
             if first <= min(last, high) and last >= low:
@@ -120,14 +120,21 @@ def _gaps(connection: sqlite3.Connection, parts: Sequence[runs.Segment], low: in
     return found
 
 
+def _gap_end(connection: sqlite3.Connection, producer: int, gap: wire.Gap, first: int) -> int:
+    if gap.last_step is not None:
+        return gap.last_step
+    after = points.next_step(connection, producer, first)
+    return first if after is None else after
+
+
 def read_moment(connection: sqlite3.Connection, question: Question) -> Moment:
     """The newest value of every series at or before step `question.high` (None: the newest there is). Series that only
     layouts out of use have are gone."""
-    found: list[tuple[series.Layout, Stretch]] = []
+    found: list[tuple[series.Outline, Stretch]] = []
     for part in runs.segments(connection, question.run, question.rank, question.producer):
         high = part.high if question.high is None else min(part.high, question.high)
         if part.low <= high:
-            for layout in series.layouts(connection, [part.producer]):
+            for layout in series.outlines(connection, [part.producer]):
                 one = _known(connection, layout, high)
                 if one is not None:
                     found.append((layout, one))
@@ -138,7 +145,7 @@ def read_moment(connection: sqlite3.Connection, question: Question) -> Moment:
     return Moment(int(newest.steps[0]), float(newest.times[0]), _values(found))
 
 
-def _known(connection: sqlite3.Connection, layout: series.Layout, step: int) -> Stretch | None:
+def _known(connection: sqlite3.Connection, layout: series.Outline, step: int) -> Stretch | None:
     """The nearest frame of a layout at or before `step`; what is absent in it is as it was last told."""
     near = points.nearest(connection, layout.id, step)
     if near is None:
@@ -149,15 +156,29 @@ def _known(connection: sqlite3.Connection, layout: series.Layout, step: int) -> 
     missing = np.flatnonzero(~one.present[0])
     if not len(missing):
         return one._replace(present=None)
-    last = Buckets.empty(0, near[0], 1 << near[0].bit_length(), len(missing))
-    for course in Pyramid(connection, layout, missing).cover(0, near[0], last.width):
-        last.merge(course, np.arange(len(missing)))
     values, present = one.values.copy(), one.present.copy()
-    values[0, missing], present[0, missing] = last.last[0], last.n[0] > 0
+    for place, value in _last_told(connection, layout, missing, near[0] - 1):
+        values[0, place], present[0, place] = value, True
     return one._replace(values=values, present=None if present.all() else present)
 
 
-def _values(found: Sequence[tuple[series.Layout, Stretch]]) -> dict[int, float]:
+def _last_told(
+    connection: sqlite3.Connection, layout: series.Outline, missing: NDArray[np.intp], high: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+    """Columns and their last values at or before step `high`, of those that have any: looked for ever further back,
+    each time in wider buckets, so that what was told lately costs little."""
+    size = LOOK_BACK
+    while high >= 0 and len(missing):
+        low = max(0, high - size + 1)
+        last = Buckets.empty(low, high, 1 << max(high.bit_length(), 1), len(missing))
+        for course in Pyramid(connection, layout, missing).cover(low, high, last.width):
+            last.merge(course, np.arange(len(missing)))
+        found = last.n[0] > 0
+        yield missing[found], last.last[0, found]
+        missing, high, size = missing[~found], low - 1, size * shelves.FAN
+
+
+def _values(found: Sequence[tuple[series.Outline, Stretch]]) -> dict[int, float]:
     """The values of one frame per layout, the newest last."""
     values: dict[int, float] = {}
     declared: dict[int, NDArray[np.int64]] = {}  # by producer: the series of newer layouts
@@ -171,7 +192,7 @@ def _values(found: Sequence[tuple[series.Layout, Stretch]]) -> dict[int, float]:
     return values
 
 
-def _in_use(layout: series.Layout, declared: dict[int, NDArray[np.int64]]) -> NDArray[np.bool_]:
+def _in_use(layout: series.Outline, declared: dict[int, NDArray[np.int64]]) -> NDArray[np.bool_]:
     """Which columns of a layout still count beside those `declared` by newer ones. A layout of which a newer one has
     any series was replaced: by another process as a whole, by its own one as far as the series went on."""
     for producer, newer in declared.items():
@@ -193,8 +214,12 @@ def endings(connection: sqlite3.Connection, run: str) -> dict[str, int]:
     return found
 
 
+def counts_faults(row: series.Row) -> bool:
+    """Whether a series counts channels of running statistics that are non-finite or negative."""
+    return row.kind == wire.NORM and row.stat in (wire.NONFINITE_CHANNELS, wire.NEGATIVE_CHANNELS)
+
+
 def nonfinite_layers(rows: Sequence[series.Row], values: dict[int, float]) -> list[str]:
     """The layers with running statistics that hold non-finite or negative channels, in forward order."""
-    bad = (wire.NONFINITE_CHANNELS, wire.NEGATIVE_CHANNELS)
-    counted = [row for row in rows if row.kind == wire.NORM and row.stat in bad and values.get(row.id, 0.0) > 0]
+    counted = [row for row in rows if counts_faults(row) and values.get(row.id, 0.0) > 0]
     return list(dict.fromkeys(row.layer for row in sorted(counted, key=lambda row: row.order)))

@@ -13,7 +13,7 @@ import msgspec
 
 from trainvitals_server.store import frames
 from trainvitals_server.store.runs import Segment
-from trainvitals_server.store.series import Layout
+from trainvitals_server.store.series import Outline
 
 MAX_ENTRIES = 64  # producers and layouts; of more, every answer is whole
 
@@ -31,7 +31,7 @@ _decoder = msgspec.msgpack.Decoder(Mark)
 
 
 def make(
-    connection: sqlite3.Connection, width: int, low: int, parts: Sequence[Segment], layouts: Iterable[Layout]
+    connection: sqlite3.Connection, width: int, low: int, parts: Sequence[Segment], layouts: Iterable[Outline]
 ) -> Mark:
     """The mark of an answer from step `low` on."""
     told = {one.id: frames.last_step(connection, one.id) for one in layouts}

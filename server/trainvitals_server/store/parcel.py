@@ -4,6 +4,7 @@ sessions, no tokens, no messages to people, nothing that rules remember."""
 
 import sqlite3
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import sqlite_utils
@@ -60,9 +61,9 @@ def _copy(connection: sqlite3.Connection, run: str, progress: Progress) -> None:
 def _compact(connection: sqlite3.Connection) -> None:
     """Frames that are still as they came are compressed, as they will be where they came from."""
     for shelf in shelves.list_all(connection):
-        while jobs := compaction.plan(connection, shelf.layout, idle=True):
+        while stages := compaction.plan(connection, shelf.layout, idle=True):
             connection.execute("BEGIN")
-            for job in jobs:
+            for job in chain.from_iterable(stages):
                 job(connection)
             connection.execute("COMMIT")
     if free_pages(connection):

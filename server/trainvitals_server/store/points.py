@@ -34,7 +34,7 @@ def of_series(
     a time, in the order of producers, their layouts, and steps."""
     ids = [row[0] for row in connection.execute("SELECT id FROM producers WHERE run = ? ORDER BY started, id", (run,))]
     for producer in ids:
-        for layout in series.layouts(connection, [producer]):
+        for layout in series.outlines(connection, [producer]):
             column = np.flatnonzero(layout.columns == wanted)
             if not len(column):
                 continue

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from trainvitals_server.store import blocks, fresh, points, shelves, strata
 from trainvitals_server.store.course import Course, lay
-from trainvitals_server.store.series import Layout
+from trainvitals_server.store.series import Outline
 
 
 class Pyramid:
     """One layout's, for some of its columns, inside one snapshot."""
 
-    def __init__(self, connection: sqlite3.Connection, layout: Layout, columns: NDArray[np.intp]) -> None:
+    def __init__(self, connection: sqlite3.Connection, layout: Outline, columns: NDArray[np.intp]) -> None:
         self._connection = connection
         self._layout = layout
         self._columns = columns

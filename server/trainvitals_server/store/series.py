@@ -49,6 +49,14 @@ class Layout(NamedTuple):
         return not (self.columns == UNDECLARED).any()
 
 
+class Outline(NamedTuple):
+    """What questions need of a layout: its row id, its producer, and which series its columns are."""
+
+    id: int
+    producer: int
+    columns: NDArray[np.int64]
+
+
 def enter(connection: sqlite3.Connection, run: str, declared: Sequence[wire.Series]) -> list[Row]:
     """The rows of these series, in their order; made, or moved to their new place in forward order."""
     connection.executemany(
@@ -93,6 +101,17 @@ def layouts(connection: sqlite3.Connection, producers: Iterable[int]) -> list[La
         wanted,
     )
     return [_layout(row) for row in rows]
+
+
+def outlines(connection: sqlite3.Connection, producers: Iterable[int]) -> list[Outline]:
+    """Every layout of these producers (row ids), oldest first, without what the wire said of each column."""
+    wanted = list(producers)
+    marks = ",".join("?" * len(wanted))
+    rows = connection.execute(
+        f"SELECT id, producer, columns FROM layouts WHERE producer IN ({marks}) ORDER BY id",  # noqa: S608
+        wanted,
+    )
+    return [Outline(row[0], row[1], np.frombuffer(row[2], "<i8").astype(np.int64)) for row in rows]
 
 
 def layout(connection: sqlite3.Connection, producer: int, number: int) -> Layout | None:

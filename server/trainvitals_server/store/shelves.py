@@ -49,11 +49,13 @@ def list_all(connection: sqlite3.Connection) -> list[Shelf]:
 
 
 def list_idle(connection: sqlite3.Connection, before: float) -> list[int]:
-    """The layouts with frames that wait, of producers whose newest frame was taken before a time or that ended."""
+    """The layouts with rows of frames that could be compacted, of producers that ended, or of runs that were last heard
+    of before a time."""
     rows = connection.execute(
         "SELECT shelves.layout FROM shelves JOIN layouts ON layouts.id = shelves.layout"
         " JOIN producers ON producers.id = layouts.producer JOIN runs ON runs.id = producers.run"
-        " WHERE shelves.waiting > 0 AND (runs.last_seen < ?1 OR producers.state <> '')",
+        " WHERE shelves.waiting > 0 AND (runs.last_seen < ? OR producers.state <> '') AND EXISTS (SELECT 1 FROM frames"
+        " WHERE frames.layout = shelves.layout AND first_step > packed AND last_step < bucketed)",
         (before,),
     )
     return [row[0] for row in rows]

@@ -1,0 +1,48 @@
+"""A running server compacts in the background, and nobody who asks can tell."""
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from served import Served, frame, layout, until
+from trainvitals import wire
+from trainvitals_server import compactor
+from trainvitals_server.store import compaction
+
+COLUMNS = [(f"layer{place}", wire.PARAMETER, wire.GRAD_NORM) for place in range(12)]
+RUN = "/api/runs/run-1"
+
+
+def rows(served: Served, table: str) -> int:
+    """How many rows a table has."""
+    with closing(sqlite3.connect(served.directory / "trainvitals.db")) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+
+
+def answers(served: Served) -> list[Any]:
+    """Everything that is asked of frames."""
+    zooms = [served.get(f"{RUN}/data", series="1,12", points=points) for points in (1, 20, 400)]
+    plain = [{key: value for key, value in zoom.items() if key != "mark"} for zoom in zooms]
+    return [*plain, served.get(f"{RUN}/at", step=123), served.get(f"{RUN}/heatmap", kind="parameter", stat="grad_norm")]
+
+
+def test_answers_are_the_same_before_and_after(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames become spans while the trainer goes on, and those of a run that has ended do so whatever there are."""
+    monkeypatch.setattr(compaction, "SPAN_FRAMES", 1 << 20)
+    monkeypatch.setattr(compactor, "IDLE_PAUSES", 1)
+    values = [[float(step % 7 + place) for place in range(12)] for step in range(400)]
+    with served.trainer() as trainer:
+        trainer.hello()
+        trainer.store(layout(*COLUMNS), *[frame(step, row) for step, row in enumerate(values[:200])])
+        before = answers(served)
+        monkeypatch.setattr(compaction, "SPAN_FRAMES", 64)
+        trainer.store(*[frame(step, row) for step, row in enumerate(values[200:], 200)])
+        until(lambda: rows(served, "spans") and rows(served, "chunks"))
+        whole = answers(served)
+        assert whole[3]["values"] == before[3]["values"]
+        trainer.store(wire.Lifecycle(step=400, time=1e6, state="finished", reason=""))
+    until(lambda: rows(served, "spans") >= 2 or rows(served, "frames") <= 1)
+    assert answers(served)[:3] == whole[:3]
+    assert answers(served)[4] == whole[4]
