@@ -81,7 +81,9 @@ class Column:
         there = slice(None) if stretch.present is None else stretch.present[:, 0]
         self.steps: list[int] = stretch.steps[there].tolist()
         self.times: list[float] = stretch.times[there].tolist()
-        self.values: list[float] = stretch.values[there, 0].astype(np.float64).tolist()
+        values = stretch.values[there, 0].astype(np.float64)
+        self.values: list[float] = values.tolist()
+        self.sound = bool(np.isfinite(values).all())
 
 
 class Desk:
@@ -99,7 +101,7 @@ class Desk:
             for piece in self._pieces
         ]
         self._kept: OrderedDict[tuple[int, int], Column] = OrderedDict()
-        self._last: tuple[int, int] | None = None
+        self._piece = self._one = -1  # whose column was asked for last
         self._column = Column(Stretch(np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 1), np.float32), None))
         self._trouble = ""  # what could not be read, since SQLite says no more than that a function raised
         self._names = {row.id: (row.layer, row.kind, row.stat) for row in series.list_all(connection, run)}
@@ -181,15 +183,12 @@ class Desk:
 
     def _find(self, piece: int, one: int) -> Column:
         """The column, read if need be; the last ones are kept."""
-        key = (piece, one)
-        if key == self._last:
-            return self._column
-        found = self._kept.get(key)
+        found = self._kept.get((piece, one))
         if found is None:
-            found = self._kept[key] = Column(self._read(self._pieces[piece], self._places[piece][one], one))
+            found = self._kept[piece, one] = Column(self._read(self._pieces[piece], self._places[piece][one], one))
             if len(self._kept) > CACHED_PIECES:
                 self._kept.popitem(last=False)
-        self._last, self._column = key, found
+        self._piece, self._one, self._column = piece, one, found
         return found
 
     def _read(self, piece: Piece, column: int, one: int) -> Stretch:
@@ -200,21 +199,34 @@ class Desk:
             self._trouble = f"{name} cannot be read in steps {piece.low} to {piece.high}: {error}"
             raise
 
+    # Called once a row each, so they are short: mostly the column is the one that was asked for last.
+
     def _height(self, piece: int, one: int) -> int:
         return len(self._find(piece, one).steps)
 
     def _step_at(self, piece: int, one: int, place: int) -> int:
-        return self._find(piece, one).steps[place]
+        if piece != self._piece or one != self._one:
+            self._find(piece, one)
+        return self._column.steps[place]
 
     def _time_at(self, piece: int, one: int, place: int) -> float:
-        return self._find(piece, one).times[place]
+        if piece != self._piece or one != self._one:
+            self._find(piece, one)
+        return self._column.times[place]
 
     def _value_at(self, piece: int, one: int, place: int) -> float:
-        return self._find(piece, one).values[place]
+        if piece != self._piece or one != self._one:
+            self._find(piece, one)
+        return self._column.values[place]
 
     def _class_at(self, piece: int, one: int, place: int) -> str:
-        value = self._find(piece, one).values[place]
-        return "finite" if math.isfinite(value) else "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+        if piece != self._piece or one != self._one:
+            self._find(piece, one)
+        return "finite" if self._column.sound else _class(self._column.values[place])
+
+
+def _class(value: float) -> str:
+    return "finite" if math.isfinite(value) else "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
 
 
 def _event(one: events.Row) -> tuple[object, ...]:
