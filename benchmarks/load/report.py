@@ -17,9 +17,9 @@ POINTS, ACK = 3e6, 1000.0  # per second; milliseconds
 METHOD = """\
 One server process (`trainvitals serve`), fresh for each load, its database on the machine's disk; the load in processes
 of its own on the same cores, over real websockets on the loopback interface. Each step is a frame of 400 values as a
-mid-sized convolutional network under fp16 has them: norms of 100 gradients, eight statistics of 40 BatchNorms minus
-what they lack, headroom of 12 inputs every 20th step, eight numbers of the run. All of them are stored, judged by every
-rule, committed with `synchronous=FULL`, and only then acknowledged; a page follows one of the runs all the while.
+mid-sized convolutional network under fp16 has them: norms of 100 gradients, seven statistics of 40 BatchNorms, headroom
+of 12 inputs every 20th step, eight numbers of the run. All of them are stored, judged by every rule, committed with
+`synchronous=FULL`, and only then acknowledged; a page follows one of the runs all the while.
 
 - *Ack*: from the step to its acknowledgement, waiting for a place among the four batches in flight included. Of `many`
   over the steady part; the thousand connect and declare their columns at the same moment, which is told apart.
@@ -27,7 +27,8 @@ rule, committed with `synchronous=FULL`, and only then acknowledged; a page foll
 - *Server CPU*: user and system time of the whole process, which other work on the machine disturbs less than the clock.
 - *Bytes per point*: database and log, with rules' states, series and layouts, after so short a run; the log alone may
   have 16 MiB and more, which is most of it where little was stored.
-- The peers write the same values with no network between, to the same disk, and are closed."""
+- The peers write the same values with no network between, to the same disk, and are closed. What helper processes of
+  theirs use (wandb has one) is not in the CPU time."""
 
 
 def loads(found: Mapping[str, Figures]) -> str:

@@ -96,7 +96,10 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
         loop.call_soon_threadsafe(parts.committed, changes)
 
     def answer(jobs: list[Job]) -> None:
-        loop.call_soon_threadsafe(tell, jobs)  # one call for all of them: each wakes the loop
+        try:
+            loop.call_soon_threadsafe(tell, jobs)  # one call for all of them: each wakes the loop
+        except RuntimeError:  # the loop has ended, and nobody on it waits any more
+            tell(jobs)
 
     parts = Parts(
         settings=settings,

@@ -4,6 +4,7 @@ Whatever is played, at every moment: what a trainer was told to be safe is in th
 up to the watermark is stored, set aside, or covered by a gap; and in order. At the end, once nothing is tampered with
 any more, everything that was recorded has come."""
 
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -28,6 +29,7 @@ from trainvitals import wire
 from trainvitals.delivery import retention
 from trainvitals_server.errors import StoreBusyError
 
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # no power fails here, and fsync costs nothing there
 SEGMENT = 900  # bytes, so that there are several
 BATCH = 5  # records; small, so that a few of them already are several batches
 KINDS = st.lists(st.sampled_from(["frame", "frame", "frame", "event", "bad"]), min_size=1, max_size=25)
@@ -45,7 +47,7 @@ class Delivery(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="trainvitals-machine-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="trainvitals-machine-", dir=MEMORY))
         self.limits = ExitStack()
         self.limits.enter_context(mock.patch.object(wire, "MAX_BATCH_RECORDS", BATCH))
         self.limits.enter_context(mock.patch.object(retention, "SEGMENT_BYTES", SEGMENT))
@@ -68,6 +70,12 @@ class Delivery(RuleBasedStateMachine):
         """The newest trainer goes on."""
         for kind in kinds:
             self.trainers[-1].record(kind)
+
+    @rule(kinds=KINDS, times=st.integers(5, 15))
+    def record_for_long(self, kinds: list[str], times: int) -> None:
+        """With no server there; a small spool comes to its end."""
+        self._disconnect(self.trainers[-1])
+        self.record(kinds * times)
 
     @precondition(lambda self: len(self.trainers) < 3)
     @rule(torn=st.sampled_from([0, 0, 1, 60, 200]))

@@ -65,6 +65,7 @@ def _lead(tx: Transaction, producer: runs.Producer, *, new: bool, away: float) -
 def take(tx: Transaction, books: Books, who: runs.Producer, batch: wire.Batch) -> Outcome:
     """Store a batch. The outcome says where the watermark is now. Of a gap that stands for several numbers, some of
     which were committed before, the rest is taken: the batch then ends with it and nothing else in it is fresh."""
+    tx.booked = True
     committed = runs.committed(tx.connection, who.id)
     if batch.first > committed + 1:
         return Outcome(committed, hole=True)

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from trainvitals import wire
 from trainvitals_server.auth.roles import needs
 from trainvitals_server.commands.delivery import hand_over
-from trainvitals_server.errors import StoreBusyError
+from trainvitals_server.errors import SlowReadError, StoreBusyError
 from trainvitals_server.ingest import intake
 from trainvitals_server.ingest.connections import MAX_CONNECTIONS, Connection
 from trainvitals_server.ingest.inbox import Haul, Inbox, Told
@@ -63,7 +63,7 @@ class Link:
             return producer
         try:
             return await self._serve(producer)
-        except ReadError as error:
+        except (ReadError, SlowReadError) as error:
             return self._session.close(TRY_AGAIN, f"the database cannot be read: {error}")
 
     async def _enter(self, hello: wire.Hello) -> runs.Producer | Close:

@@ -131,7 +131,10 @@ class Writer(threading.Thread):
         else:
             self._done(tx.changes)
         self._answer(jobs)
-        self._log.tend()  # nobody waits for this but the next transaction
+        try:
+            self._log.tend()  # nobody waits for this but the next transaction
+        except Exception:  # the thread lives on; what is wrong with the disk, the next transaction tells
+            log.exception("the log could not be tended")
 
     def _more(self, until: float, most: int) -> Iterator[Job]:
         """What else is queued, as far as it can be begun by then."""
@@ -155,7 +158,8 @@ class Writer(threading.Thread):
             raise
         except Exception as error:  # whatever a job raises is its caller's, never the other jobs'
             job.error = error
-            self._forget()
+            if own.booked:  # a thousand sheets need not be read again because a hello was refused
+                self._forget()
         else:
             tx.changes.add(own.changes)
 

@@ -12,6 +12,7 @@ from trainvitals_server import panels
 from trainvitals_server.auth.guard import Principal
 from trainvitals_server.auth.roles import needs
 from trainvitals_server.clock import iso
+from trainvitals_server.errors import SlowReadError
 from trainvitals_server.jsontext import dumps
 from trainvitals_server.live.client import Client
 from trainvitals_server.parts import Parts, parts_of
@@ -57,6 +58,8 @@ async def live(websocket: WebSocket) -> None:
         pass  # it went away
     except ClosedError as closed:
         await end(websocket, closed)
+    except SlowReadError as error:
+        await end(websocket, ClosedError(TRY_AGAIN, str(error)))
     finally:
         parts.hub.leave(client)
 

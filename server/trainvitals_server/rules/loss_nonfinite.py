@@ -25,6 +25,8 @@ def fold(state: State, block: Block) -> tuple[State, list[Finding]]:
     """Judge the loss of a block."""
     steps, losses = signal(block, wire.LOSS)
     bad = ~np.isfinite(losses)
+    if not state.hold.active and not bad.any():
+        return state, []  # the usual case
     hold, rows = state.hold.observe(steps, bad, RELEASE)
     return State(hold), [tell(int(steps[row]), bool(bad[row]), float(losses[row])) for row in rows]
 

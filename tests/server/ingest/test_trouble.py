@@ -163,3 +163,5 @@ def test_what_a_long_read_is_answered_with(shared: Served, monkeypatch: pytest.M
     monkeypatch.setattr(Summaries, "all", fail)
     answer = shared.ask("GET", "/api/runs")
     assert (answer.status_code, answer.json()["detail"]) == (503, "expected to read at most 2 s, it took longer")
+    with shared.live(None) as browser:
+        assert close_of(browser) == (1013, "expected to read at most 2 s, it took longer")

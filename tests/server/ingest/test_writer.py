@@ -144,3 +144,27 @@ def test_nothing_is_accepted_after_the_end(writer: Writer, database: Database) -
     with pytest.raises(StoreBusyError, match="going down"):
         writer.submit(enter("b")).result(10)  # type: ignore[arg-type]
     until(lambda: not writer.is_alive())
+
+
+def test_the_books_are_forgotten_only_where_they_were_used(database: Database) -> None:
+    """A refused hello makes nobody else's be read again; a failed transaction does."""
+    forgotten = list[str]()
+    writer = Writer(database, lambda changes: None, lambda: forgotten.append("once"), Clock())
+    writer.start()
+
+    def bad(tx: Transaction, *, booked: bool) -> None:
+        tx.booked = booked
+        raise KeyError
+
+    for booked, times in ((False, 0), (True, 1)):
+        with pytest.raises(KeyError):
+            writer.submit(lambda tx, booked=booked: bad(tx, booked=booked)).result(10)  # type: ignore[misc]
+        assert len(forgotten) == times
+
+    def damaged(tx: Transaction) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    with pytest.raises(StoreBusyError):
+        writer.submit(damaged).result(10)
+    assert len(forgotten) == 2
+    writer.close()

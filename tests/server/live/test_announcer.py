@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from trainvitals_server.clock import Clock
-from trainvitals_server.live.announcer import Announcer
+from trainvitals_server.live.announcer import RUN_SECONDS, Announcer
 from trainvitals_server.live.client import Client
 from trainvitals_server.live.hub import Hub
 from trainvitals_server.runs.summary import Summaries
@@ -45,6 +45,34 @@ async def test_a_summary_that_cannot_be_made_silences_no_other_and_is_tried_agai
     summaries.bad.clear()
     await announcer.tick(2)
     assert [one.told for one in followers] == [["run"], ["run"]]
+
+
+class Slow:
+    """Summaries that take their time: two seconds of a clock that is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.made = 0
+
+    def all(self) -> list[Any]:
+        self.now += 2.0
+        self.made += 1
+        return []
+
+
+async def test_a_list_that_is_dear_to_make_is_made_less_often() -> None:
+    """It takes at most a fifth of the time, however many runs there are and change."""
+    hub, summaries = Hub(), Slow()
+    follower = Follower("")
+    follower.run = cast(str, None)  # the list
+    hub.join(cast(Client, follower))
+    announcer = Announcer(hub, cast(Summaries, summaries), Clock(monotonic=lambda: summaries.now))
+    for tick in range(1, 121):
+        hub.mark("a")
+        summaries.now += RUN_SECONDS
+        await announcer.tick(tick)
+    assert 3 <= summaries.made <= 4  # in 30 s and what it took
+    assert follower.told.count("runs") == summaries.made
 
 
 async def test_a_store_in_trouble_is_told_at_once_and_so_is_its_healing() -> None:

@@ -91,3 +91,19 @@ def test_a_state_that_cannot_be_read_switches_off_that_rule_only() -> None:
     states, _, faults = rules.judge({"headroom": b"\xc1"}, frames({norm("bn"): [3]}))
     assert [name for name, _ in faults] == ["headroom"]
     assert rules.judge(states, happen())[2] == []
+
+
+def test_a_memory_tells_only_what_changed_since_it_was_asked_last() -> None:
+    """Which is what has to be stored; one made of all it told goes on where it was."""
+    memory = rules.Memory({})
+    assert memory.judge(frames({norm("bn"): [0, 3], run(wire.SKIPPED): [0, 0]})) == (
+        rules.judge({}, frames({norm("bn"): [0, 3]}))[1],
+        [],
+    )
+    told = memory.changes()
+    assert set(told) == {"norm_nonfinite", "signature", "skipped_steps"}
+    assert memory.changes() == {}
+    memory.judge(happen())
+    assert memory.changes() == {}
+    findings, _ = rules.Memory(told).judge(frames({norm("bn"): [0]}, first=4))
+    assert [(finding.rule, finding.active) for finding in findings] == [("norm_nonfinite", False)]
