@@ -141,18 +141,21 @@ def test_a_damaged_table_of_points_is_told_and_the_rest_goes_on(private_home: Pa
     assert "run r1: where its points are cannot be read: database disk image is malformed" in found.problems
 
 
-def test_a_damaged_chunk_spoils_its_own_series_only(tmp_path: Path) -> None:
-    """Those beside it are read, and `check` names it."""
+@pytest.mark.parametrize("place", [0, 8, 20, -5])
+def test_a_chunk_with_a_flipped_byte_spoils_its_own_series_only(tmp_path: Path, place: int) -> None:
+    """Those beside it are read, and `check` names it, with the steps: wrong values are never shown as right ones."""
     with Served(tmp_path / "home") as served:
         tell(served, "r1", frames=400)
         database = served.service.settings.database
         until(lambda: count(database, "spans") > 0, 30)
     with closing(sqlite3.connect(database)) as connection, connection:
-        row = connection.execute("SELECT id, block FROM chunks LIMIT 1").fetchone()
-        connection.execute('UPDATE chunks SET "values" = zeroblob(30) WHERE id = ?', (row[0],))
+        row = connection.execute('SELECT id, "values" FROM chunks LIMIT 1').fetchone()
+        spoiled = bytearray(row[1])
+        spoiled[place] ^= 0x10
+        connection.execute('UPDATE chunks SET "values" = ? WHERE id = ?', (bytes(spoiled), row[0]))
     found = checking.check(database, no_progress)
     assert found.problems
-    assert all(" cannot be read in steps " in problem for problem in found.problems)
+    assert all(" cannot be read in steps 0 to " in problem for problem in found.problems)
 
 
 def count(path: Path, table: str) -> int:
