@@ -130,7 +130,7 @@ def listing(found: dict[str, Any]) -> str:
     rows = [
         [title, f"{found[key]['seconds'] * 1e3:.0f}", f"{found[key]['cpu'] * 1e3:.0f}"]
         for key, title in (
-            ("first", "for the first time after a start"),
+            ("first", "nothing is known yet (a server finds out by itself after its start)"),
             ("again", "nothing has changed"),
             ("changed", "every run has gone on by a frame"),
             ("json", "as JSON text"),

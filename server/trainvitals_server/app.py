@@ -40,7 +40,7 @@ from trainvitals_server.live import socket as live_socket
 from trainvitals_server.live.announcer import Announcer
 from trainvitals_server.notifications.sender import Sender
 from trainvitals_server.parts import Parts, open_parts
-from trainvitals_server.runs import ticker
+from trainvitals_server.runs import ticker, warming
 from trainvitals_server.settings import Settings
 from trainvitals_server.store.database import DAMAGE
 
@@ -96,6 +96,7 @@ def lifespan(app: FastAPI, settings: Settings, clock: Clock) -> AbstractAsyncCon
             asyncio.create_task(ticker.run(parts)),
             asyncio.create_task(upkeep.run(parts)),
             asyncio.create_task(compactor.run(parts)),
+            asyncio.create_task(warming.run(parts)),
             asyncio.create_task(Announcer(parts.hub, parts.summaries, clock, parts.writer.state).run()),
             asyncio.create_task(spools.run(settings)),
         ]

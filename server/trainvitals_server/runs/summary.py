@@ -196,10 +196,11 @@ class Summaries:
             return kept
         with self._database.reading() as connection:  # a snapshot that holds all of this version
             story = replace(self._stories.of(connection, run), events=[], tellers=[])
-            values = history.read_moment(connection, history.Question(run)).values
-            rows = series.list_all(connection, run)
+            counters = series.list_counters(connection, run)
+            values = history.read_moment(connection, history.Question(run), counters).values
+            rows = series.list_all(connection, run) if any(value > 0 for value in values.values()) else []
             found = Findings(story, alerts.find(connection, run), history.nonfinite_layers(rows, values))
-        vitals = Vitals(rows, values)
+        vitals = Vitals(counters, values)
         with self._lock:
             if self._versions[run] == version:
                 self._findings[run], self._vitals[run] = found, vitals

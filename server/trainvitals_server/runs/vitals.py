@@ -1,5 +1,5 @@
-"""Which series count faults of a run's normalisation layers, and whether a frame changes what they said: what is dear
-to find out about a run need not be found out again while its frames only go on."""
+"""What the counters of faults of a run's normalisation layers said last, and whether a frame says otherwise: what is
+dear to find out about a run need not be found out again while its frames only go on."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,15 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals_server.changes import Frame
-from trainvitals_server.store.history import counts_faults
-from trainvitals_server.store.series import Row
 
 
 class Vitals:
     """One run's, of rank 0."""
 
-    def __init__(self, rows: Sequence[Row], values: dict[int, float]) -> None:
-        self._ids = np.array(sorted(row.id for row in rows if counts_faults(row)), np.int64)
+    def __init__(self, counters: Sequence[int], values: dict[int, float]) -> None:
+        self._ids = np.array(sorted(counters), np.int64)
         self._bad = np.array([values.get(one, 0.0) > 0 for one in self._ids.tolist()], np.bool_)
         self._places: dict[
             int, tuple[NDArray[np.intp], NDArray[np.intp]]

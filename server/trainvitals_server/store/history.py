@@ -127,9 +127,9 @@ def _gap_end(connection: sqlite3.Connection, producer: int, gap: wire.Gap, first
     return first if after is None else after
 
 
-def read_moment(connection: sqlite3.Connection, question: Question) -> Moment:
-    """The newest value of every series at or before step `question.high` (None: the newest there is). Series that only
-    layouts out of use have are gone."""
+def read_moment(connection: sqlite3.Connection, question: Question, only: Sequence[int] | None = None) -> Moment:
+    """The newest value of every series, or `only` of some (ids), at or before step `question.high` (None: the newest
+    there is). Series that only layouts out of use have are gone."""
     found: list[tuple[series.Outline, Stretch]] = []
     for part in runs.segments(connection, question.run, question.rank, question.producer):
         high = part.high if question.high is None else min(part.high, question.high)
@@ -142,7 +142,7 @@ def read_moment(connection: sqlite3.Connection, question: Question) -> Moment:
         return Moment(None, None, {})
     found.sort(key=lambda one: (one[1].steps[0], one[1].times[0]))
     newest = found[-1][1]
-    return Moment(int(newest.steps[0]), float(newest.times[0]), _values(found))
+    return Moment(int(newest.steps[0]), float(newest.times[0]), _values(found, only))
 
 
 def _known(connection: sqlite3.Connection, layout: series.Outline, step: int) -> Stretch | None:
@@ -178,13 +178,15 @@ def _last_told(
         missing, high, size = missing[~found], low - 1, size * shelves.FAN
 
 
-def _values(found: Sequence[tuple[series.Outline, Stretch]]) -> dict[int, float]:
+def _values(found: Sequence[tuple[series.Outline, Stretch]], only: Sequence[int] | None) -> dict[int, float]:
     """The values of one frame per layout, the newest last."""
     values: dict[int, float] = {}
     declared: dict[int, NDArray[np.int64]] = {}  # by producer: the series of newer layouts
     for layout, one in reversed(found):
         there = np.ones(len(layout.columns), np.bool_) if one.present is None else one.present[0].copy()
         there &= (layout.columns != series.UNDECLARED) & _in_use(layout, declared)
+        if only is not None:
+            there &= np.isin(layout.columns, only)
         own = declared.get(layout.producer, layout.columns[:0])
         declared[layout.producer] = np.union1d(own, layout.columns[layout.columns != series.UNDECLARED])
         for key, value in zip(layout.columns[there], one.values[0][there], strict=True):
@@ -214,12 +216,8 @@ def endings(connection: sqlite3.Connection, run: str) -> dict[str, int]:
     return found
 
 
-def counts_faults(row: series.Row) -> bool:
-    """Whether a series counts channels of running statistics that are non-finite or negative."""
-    return row.kind == wire.NORM and row.stat in (wire.NONFINITE_CHANNELS, wire.NEGATIVE_CHANNELS)
-
-
 def nonfinite_layers(rows: Sequence[series.Row], values: dict[int, float]) -> list[str]:
     """The layers with running statistics that hold non-finite or negative channels, in forward order."""
-    counted = [row for row in rows if counts_faults(row) and values.get(row.id, 0.0) > 0]
+    bad = (wire.NONFINITE_CHANNELS, wire.NEGATIVE_CHANNELS)
+    counted = [row for row in rows if row.kind == wire.NORM and row.stat in bad and values.get(row.id, 0.0) > 0]
     return list(dict.fromkeys(row.layer for row in sorted(counted, key=lambda row: row.order)))

@@ -86,6 +86,15 @@ def list_all(connection: sqlite3.Connection, run: str) -> list[Row]:
     return [Row(*row) for row in rows]
 
 
+def list_counters(connection: sqlite3.Connection, run: str) -> list[int]:
+    """The series (ids) that count channels of running statistics which are non-finite or negative."""
+    rows = connection.execute(
+        "SELECT id FROM series WHERE run = ? AND kind = ? AND stat IN (?, ?)",
+        (run, wire.NORM, wire.NONFINITE_CHANNELS, wire.NEGATIVE_CHANNELS),
+    )
+    return [row[0] for row in rows]
+
+
 def count(connection: sqlite3.Connection, run: str) -> int:
     """How many series a run has."""
     total: int = connection.execute("SELECT count(*) FROM series WHERE run = ?", (run,)).fetchone()[0]

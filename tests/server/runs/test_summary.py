@@ -1,16 +1,16 @@
 """A summary follows its run, and what is dear in it is found out again only when something says so."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from served import Served, frame, layout
+from served import Served, frame, layout, until
 from trainvitals import wire
 from trainvitals_server.changes import Frame
 from trainvitals_server.runs.vitals import Vitals
 from trainvitals_server.store import history
-from trainvitals_server.store.series import Row
 
 LOSS = ("", wire.RUN, wire.LOSS)
 BAD = ("bn", wire.NORM, wire.NONFINITE_CHANNELS)
@@ -23,9 +23,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     read = history.read_moment
 
-    def counted(connection: Any, question: history.Question) -> history.Moment:
+    def counted(connection: Any, question: history.Question, *rest: Any) -> history.Moment:
         found.append(question.run)
-        return read(connection, question)
+        return read(connection, question, *rest)
 
     monkeypatch.setattr(history, "read_moment", counted)
     return found
@@ -52,6 +52,18 @@ def test_frames_that_say_nothing_new_cost_no_look_at_the_run(served: Served, loo
         assert served.get("/api/runs")["runs"][0]["step"] == 8
 
 
+def test_what_was_stored_before_is_known_soon_after_a_start(private_home: Path, looks: list[str]) -> None:
+    """Nobody has to ask first, nor wait when they do."""
+    with Served(private_home) as server, server.trainer() as trainer:
+        trainer.hello()
+        trainer.store(layout(LOSS, BAD), frame(0, [1.0, 3.0]))
+    looks.clear()
+    with Served(private_home) as server:
+        until(lambda: looks == ["run-1"])
+        assert server.get("/api/runs")["runs"][0]["nonfinite_layers"] == ["bn"]
+        assert len(looks) <= 2
+
+
 def told(values: list[float], present: list[bool] | None = None, rank: int = 0) -> Frame:
     """A frame of three series, of which 2 and 3 count faults."""
     bits = None if present is None else np.packbits(present, bitorder="little").tobytes()
@@ -60,8 +72,7 @@ def told(values: list[float], present: list[bool] | None = None, rank: int = 0) 
 
 def test_only_counters_of_faults_and_only_rank_0_matter() -> None:
     """Of columns in any order, those that are there."""
-    rows = [Row(1, *LOSS, 0), Row(2, *BAD, 1), Row(3, *NEGATIVE, 2)]
-    vitals = Vitals(rows, {1: 5.0, 2: 0.0, 3: 4.0})
+    vitals = Vitals([3, 2], {1: 5.0, 2: 0.0, 3: 4.0})
     assert not vitals.changed([told([2.0, 7.0, 0.0])])
     assert vitals.changed([told([2.0, 7.0, 1.0])])
     assert vitals.changed([told([0.0, 7.0, 0.0])])
