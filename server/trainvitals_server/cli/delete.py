@@ -1,7 +1,7 @@
 """Delete a run for good.
 
 It is gone from every list at once; its room on the disk is given back meanwhile, and recording of other runs goes on.
-The audit keeps that it was there. A run under way is refused unless --force is given; its trainer goes on without.
+The audit keeps that it was there. A run that is under way or pinned is refused unless --force is given; its trainer goes on without.
 """
 
 import argparse
@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Which run, and how sure."""
     parser.add_argument("target", metavar="RUN", help="id or name of a run, or the beginning of one")
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--force", action="store_true", help="even one that is under way")
+    parser.add_argument("--force", action="store_true", help="even one that is under way, or pinned")
     parser.add_argument("--json", action="store_true", help="print JSON")
     client.arguments(parser)
 

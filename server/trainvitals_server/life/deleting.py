@@ -18,7 +18,7 @@ PAGES = 16  # given back between two looks at the clock
 
 async def delete(parts: Parts, run: str, *, role: str, origin: str, reason: str, force: bool = False) -> None:
     """Hide a run and leave its deletion to the upkeep. Raises `RefusedError` where there is none, or where it is under
-    way and `force` is not given."""
+    way or pinned and `force` is not given."""
     connected = parts.pulse.connected(run)
 
     def work(tx: Transaction) -> None:
@@ -27,6 +27,8 @@ async def delete(parts: Parts, run: str, *, role: str, origin: str, reason: str,
             raise RefusedError(404, f"expected the id of a run, got {run[:100]!r}")
         if not force and (connected or row["state"] in ("starting", "live", "stalled")):
             raise RefusedError(409, f"expected a run that has ended, got one that is {row['state']}; force deletes it")
+        if not force and row["pinned"]:
+            raise RefusedError(409, "expected a run that is not pinned, got one that is; unpin it first, or force it")
         deletion.hide(tx.connection, run, tx.now, reason)
         parts.books.forget()
         journal.audit(

@@ -51,6 +51,8 @@ def test_pin_and_unpin_are_shown(served: Served, say: Tell) -> None:
     assert say("pin", "r1") == (0, "run r1 is kept until `trainvitals unpin`\n", "")
     assert "finished, pinned" in say("runs")[1]
     assert "pinned     kept whatever --retain says" in say("show", "r1")[1]
+    code, _, err = say("delete", "r1", "--yes")
+    assert (code, "unpin it first" in err) == (1, True)
     assert json.loads(say("unpin", "r1", "--json")[1]) == {"run": "r1", "pinned": False}
     assert "pinned" not in say("show", "r1")[1]
 
