@@ -31,7 +31,7 @@ async def unpin(run: str, request: Request, parts: TheParts) -> Json:
 
 @router.delete("/runs/{run}", status_code=202, dependencies=[needs("control")])
 async def delete_run(run: str, request: Request, parts: TheParts, force: bool = False) -> Json:
-    """Delete a run: it is gone at once, its room is given back meanwhile. 409 for one under way or pinned, unless `force`."""
+    """Delete a run: gone at once, its room is given back meanwhile. 409 for one under way or pinned, unless `force`."""
     who: Principal = request.state.principal
     await deleting.delete(parts, run, role=who.role, origin=who.address, reason=f"asked by {who.role}", force=force)
     return Json({"run": run, "deleted": True}, 202)

@@ -1,7 +1,8 @@
 """Delete a run for good.
 
 It is gone from every list at once; its room on the disk is given back meanwhile, and recording of other runs goes on.
-The audit keeps that it was there. A run that is under way or pinned is refused unless --force is given; its trainer goes on without.
+The audit keeps that it was there. A run that is under way or pinned is refused unless --force is given; its trainer
+goes on without it.
 """
 
 import argparse
