@@ -65,6 +65,13 @@ def test_delete_wants_to_be_sure(served: Served, say: Tell) -> None:
     assert (code, "force deletes it" in err) == (1, True)
     assert say("delete", "r2", "--yes", "--force")[:2] == (0, "run r2 was deleted\n")
     assert say("delete", "r1", "--yes", "--json")[0] == 0
+    until(lambda: served.get("/api/storage")["being_deleted"] == 0)
+    lines = say("storage")[1].splitlines()
+    assert lines[0].startswith("database   0.")
+    assert lines[1] == "kept       everything: no --retain was given"
+    assert [line.split()[0] for line in lines[3:]] == ["DELETED", "r1", "r2"]
+    assert "\x1b" not in "".join(lines)
+    assert json.loads(say("storage", "--json")[1])["deleted"][0]["reason"] == "asked by control"
     assert served.get("/api/runs")["runs"] == []
 
 

@@ -9,7 +9,7 @@ from trainvitals_server.cli import main, verbs
 
 KNOWN = {
     *("serve", "open", "demo", "runs", "show", "tail", "alerts", "events", "sanitize", "pin", "unpin", "delete"),
-    *("backup", "check", "export", "import", "replay", "query"),
+    *("backup", "check", "export", "import", "replay", "query", "storage"),
 }
 
 
