@@ -31,6 +31,7 @@ RUN = "generated"
 POINTS = 500  # as the page asks
 COLUMNS = 500
 AHEAD = 8  # batches handed to the writer that it has not answered
+PATIENCE = 60.0  # seconds: a question that takes longer than a server allows is measured all the same
 ASKS = 40  # random questions of each kind
 
 Question = Callable[[], None]
@@ -86,14 +87,15 @@ class Measured:
 
     def _compact(self) -> None:
         compactor = Compactor(self.database)
-        over = False
+        over = False  # with the run
         while not over:
             over = self._done.wait(0.1)
-            for layout in compactor.changed():
-                while stages := compactor.plan(layout, idle=over):
+            for shelf in compactor.changed():
+                while stages := compactor.plan(shelf.layout, idle=over):
                     for stage in stages:
                         for at in range(0, len(stage), TOGETHER):
                             self._jobs(stage[at : at + TOGETHER])
+                compactor.note(shelf)
         self.compacting = time.thread_time()
 
     def _jobs(self, jobs: Sequence[Callable[[Any], None]]) -> None:
@@ -139,17 +141,17 @@ class Measured:
         }
 
     def _range(self, question: history.Question, wanted: list[int]) -> None:
-        with self.database.reading() as connection:
+        with self.database.reading(PATIENCE) as connection:
             found = history.read_range(connection, question, wanted, POINTS)
         assert found.buckets.n.sum() > 0
 
     def _map(self, question: history.Question, wanted: list[int], planes: tuple[str, ...]) -> None:
-        with self.database.reading() as connection:
+        with self.database.reading(PATIENCE) as connection:
             found = heatmap.read(connection, question, wanted, COLUMNS, planes)
         assert len(found.planes["max"]) == self.layers
 
     def _moment(self, question: history.Question) -> None:
-        with self.database.reading() as connection:
+        with self.database.reading(PATIENCE) as connection:
             found = history.read_moment(connection, question)
         assert len(found.values) == self.layers * len(STATS)
 

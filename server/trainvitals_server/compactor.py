@@ -13,7 +13,7 @@ from trainvitals_server.store.shelves import Shelf
 PAUSE_SECONDS = 0.5
 IDLE_SECONDS = 600.0  # without a frame; then what would not fill a span is compacted too
 IDLE_PAUSES = 120  # between looks for such
-
+PLAN_SECONDS = 30.0  # of one snapshot: a fraction of a second of work, but everybody else has the right of way
 TOGETHER = 2  # jobs that wait for the writer at once
 
 log = logging.getLogger("trainvitals.server")
@@ -25,14 +25,22 @@ class Compactor:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._seen: dict[int, Shelf] = {}
+        self._troubled: set[int] = set()
 
-    def changed(self) -> list[int]:
-        """The layouts (row ids) whose frames have come further since the last look."""
+    def changed(self) -> list[Shelf]:
+        """The shelves of layouts whose frames have come further since they were noted."""
         with self._database.reading() as connection:
-            now = {shelf.layout: shelf for shelf in shelves.list_all(connection)}
-        found = [layout for layout, shelf in now.items() if self._seen.get(layout) != shelf]
-        self._seen = now
-        return found
+            return [shelf for shelf in shelves.list_all(connection) if self._seen.get(shelf.layout) != shelf]
+
+    def note(self, shelf: Shelf) -> None:
+        """All that was due about this shelf is done."""
+        self._seen[shelf.layout] = shelf
+
+    def complain(self, layout: int) -> None:
+        """Log the error that kept a layout from being compacted, once."""
+        if layout not in self._troubled:
+            self._troubled.add(layout)
+            log.exception("the frames of layout %d could not be compacted", layout)
 
     def idle(self, before: float) -> list[int]:
         """The layouts whose producers were last heard of before a time."""
@@ -41,25 +49,31 @@ class Compactor:
 
     def plan(self, layout: int, *, idle: bool) -> list[compaction.Stage]:
         """The next jobs for a layout, stage by stage."""
-        with self._database.reading() as connection:
+        with self._database.reading(PLAN_SECONDS) as connection:
             return compaction.plan(connection, layout, idle=idle)
 
 
 async def run(parts: Parts) -> None:
-    """The task. What fails is tried again; whatever it is, the next layout has its turn."""
+    """The task. While the database cannot be written everything is tried again; whatever else fails is one layout's,
+    and the next has its turn."""
     compactor = Compactor(parts.database)
     count = 0
     while True:
         await asyncio.sleep(PAUSE_SECONDS)
         try:
-            for layout in await asyncio.to_thread(compactor.changed):
-                await compact(parts, compactor, layout)
-            if count % IDLE_PAUSES == 0:
-                for layout in await asyncio.to_thread(compactor.idle, parts.clock.now() - IDLE_SECONDS):
-                    await compact(parts, compactor, layout, idle=True)
+            await _round(parts, compactor, idle=count % IDLE_PAUSES == 0)
         except (StoreBusyError, ReadError):
             continue  # the writer has said so in the log
         count += 1
+
+
+async def _round(parts: Parts, compactor: Compactor, *, idle: bool) -> None:
+    for shelf in await asyncio.to_thread(compactor.changed):
+        await compact(parts, compactor, shelf.layout)
+        compactor.note(shelf)
+    if idle:
+        for layout in await asyncio.to_thread(compactor.idle, parts.clock.now() - IDLE_SECONDS):
+            await compact(parts, compactor, layout, idle=True)
 
 
 async def compact(parts: Parts, compactor: Compactor, layout: int, *, idle: bool = False) -> None:
@@ -67,10 +81,10 @@ async def compact(parts: Parts, compactor: Compactor, layout: int, *, idle: bool
     try:
         while await _compact_once(parts, compactor, layout, idle=idle):
             pass
-    except (StoreBusyError, ReadError):
+    except StoreBusyError:
         raise
-    except Exception:  # of one layout; its run may have been deleted meanwhile
-        log.exception("the frames of layout %d could not be compacted", layout)
+    except Exception:  # of one layout: its rows are damaged, or its run was deleted meanwhile
+        compactor.complain(layout)
 
 
 async def _compact_once(parts: Parts, compactor: Compactor, layout: int, *, idle: bool) -> bool:

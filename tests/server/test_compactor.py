@@ -46,3 +46,23 @@ def test_answers_are_the_same_before_and_after(served: Served, monkeypatch: pyte
     until(lambda: rows(served, "spans") >= 2 or rows(served, "frames") <= 1)
     assert answers(served)[:3] == whole[:3]
     assert answers(served)[4] == whole[4]
+
+
+def test_a_layout_that_cannot_be_read_keeps_no_other_from_being_compacted(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named in the log, once."""
+    monkeypatch.setattr(compaction, "SPAN_FRAMES", 64)
+    frames = [frame(step, [1.0] * 12) for step in range(200)]
+    with served.trainer() as trainer, served.trainer(run="run-2", producer="p-2") as other:
+        trainer.hello()
+        trainer.store(layout(*COLUMNS), frame(0, [1.0] * 12))
+        with closing(sqlite3.connect(served.directory / "trainvitals.db", isolation_level=None)) as connection:
+            connection.execute("UPDATE frames SET steps = x'00'")
+        trainer.store(*frames[100:])
+        other.hello()
+        other.store(layout(*COLUMNS), *frames, frame(900, [1.0] * 12))
+        other.store(frame(990, [1.0] * 12))
+        until(lambda: rows(served, "spans"))
+        until(lambda: "layout 1 could not be compacted" in caplog.text)
+    assert caplog.text.count("could not be compacted") == 1

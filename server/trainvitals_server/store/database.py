@@ -52,18 +52,18 @@ class Database:
         return connection
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self, seconds: float = READ_SECONDS) -> Iterator[sqlite3.Connection]:
         """A read-only connection inside one snapshot; any thread may ask for one. Raises `SlowReadError` where what is
-        done with it takes longer than `READ_SECONDS`."""
+        done with it takes longer."""
         connection = self._take()
-        deadline = time.monotonic() + READ_SECONDS
+        deadline = time.monotonic() + seconds
         try:
             connection.set_progress_handler(lambda: time.monotonic() > deadline, READ_OPERATIONS)
             connection.execute("BEGIN")
             yield connection
         except sqlite3.OperationalError as error:
             if time.monotonic() > deadline and "interrupted" in str(error):
-                raise SlowReadError(f"expected to read at most {READ_SECONDS:g} s, it took longer") from error
+                raise SlowReadError(f"expected to read at most {seconds:g} s, it took longer") from error
             raise
         finally:
             connection.set_progress_handler(None, 0)

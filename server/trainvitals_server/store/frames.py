@@ -28,7 +28,10 @@ def add(connection: sqlite3.Connection, layout: int, stretch: Stretch) -> None:
     """Store a stretch, cut into rows of at most `MAX_ROW_BYTES`, with the buckets that it completes."""
     shelf = shelves.get(connection, layout) or shelves.make(connection, layout, int(stretch.steps[0]))
     if not shelf.behind:
-        _fill(connection, shelf, stretch)
+        try:
+            _fill(connection, shelf, stretch)
+        except ValueError:  # a row before is damaged, which must not keep these out
+            shelves.note_behind(connection, layout, behind=True)
     n, m = stretch.values.shape
     height = max(1, MAX_ROW_BYTES // max(4 * m, 1))
     for start in range(0, n, height):
