@@ -15,12 +15,13 @@ Role = Literal["ingest", "view", "control"]
 
 
 class ServerFile(msgspec.Struct, frozen=True):
-    """What a running server says of itself: process id, base URL, and path of its unix socket ("" where the platform
-    has none)."""
+    """What a running server says of itself: process id, base URL, path of its unix socket ("" where the platform has
+    none), and of its database."""
 
     pid: int
     url: str
     socket: str = ""
+    database: str = ""
 
 
 def home(directory: str | os.PathLike[str] | None = None) -> Path:

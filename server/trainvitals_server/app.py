@@ -1,6 +1,7 @@
 """The application: every part wired together, and nothing else."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
@@ -12,7 +13,20 @@ from starlette.responses import Response
 
 import trainvitals_server
 from trainvitals_server import compactor
-from trainvitals_server.api import alerts, commands, data, events, health, heatmap, moments, page, runs, signin
+from trainvitals_server.api import (
+    alerts,
+    carrying,
+    commands,
+    data,
+    events,
+    health,
+    heatmap,
+    keeping,
+    moments,
+    page,
+    runs,
+    signin,
+)
 from trainvitals_server.auth.body import BodyLimit
 from trainvitals_server.auth.guard import Guard, refusal
 from trainvitals_server.auth.headers import Headers
@@ -21,14 +35,32 @@ from trainvitals_server.clock import Clock
 from trainvitals_server.errors import RefusedError, StoreBusyError
 from trainvitals_server.ingest import socket as ingest_socket
 from trainvitals_server.ingest import spools
+from trainvitals_server.life import upkeep
 from trainvitals_server.live import socket as live_socket
 from trainvitals_server.live.announcer import Announcer
 from trainvitals_server.notifications.sender import Sender
 from trainvitals_server.parts import Parts, open_parts
 from trainvitals_server.runs import ticker, warming
 from trainvitals_server.settings import Settings
+from trainvitals_server.store.database import DAMAGE
 
-ROOMS = (runs, data, heatmap, events, moments, alerts, commands, signin, health, page, ingest_socket, live_socket)
+ROOMS = (
+    runs,
+    data,
+    heatmap,
+    events,
+    moments,
+    alerts,
+    commands,
+    keeping,
+    carrying,
+    signin,
+    health,
+    page,
+    ingest_socket,
+    live_socket,
+)
+log = logging.getLogger("trainvitals.server")
 REASONS = {
     404: "expected a path of this server, got another one",
     405: "expected a method this path knows, got another one",
@@ -62,6 +94,7 @@ def lifespan(app: FastAPI, settings: Settings, clock: Clock) -> AbstractAsyncCon
         parts = app.state.parts = open_parts(settings, clock)
         tasks = [
             asyncio.create_task(ticker.run(parts)),
+            asyncio.create_task(upkeep.run(parts)),
             asyncio.create_task(compactor.run(parts)),
             asyncio.create_task(warming.run(parts)),
             asyncio.create_task(Announcer(parts.hub, parts.summaries, clock, parts.writer.state).run()),
@@ -97,6 +130,16 @@ def add_refusals(app: FastAPI) -> None:
     @app.exception_handler(StoreBusyError)
     async def busy(_: Request, error: StoreBusyError) -> Response:
         return refusal(RefusedError(503, str(error)))
+
+    async def damaged(request: Request, error: Exception) -> Response:
+        what = [f"run {request.path_params['run']}"] if "run" in request.path_params else ["the database"]
+        what += [f"series {request.query_params['series']}"] if "series" in request.query_params else []
+        log.error("%s of %s cannot be read: %s", request.url.path, ", ".join(what), error)
+        detail = f"{', '.join(what)[:200]} cannot be read: {error}; `trainvitals check` says what else"
+        return refusal(RefusedError(500, detail))
+
+    for kind in DAMAGE:
+        app.add_exception_handler(kind, damaged)
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> Response:

@@ -88,11 +88,13 @@ async def compact(parts: Parts, compactor: Compactor, layout: int, *, idle: bool
 
 
 async def _compact_once(parts: Parts, compactor: Compactor, layout: int, *, idle: bool) -> bool:
-    """One plan and its jobs; whether there may be more."""
-    stages = await asyncio.to_thread(compactor.plan, layout, idle=idle)
-    for stage in stages:
-        for at in range(0, len(stage), TOGETHER):
-            await asyncio.gather(*(_write(parts, job) for job in stage[at : at + TOGETHER]))
+    """One plan and its jobs, during which no row is freed whose id they name and another run could be given; whether
+    there may be more."""
+    async with parts.row_ids:
+        stages = await asyncio.to_thread(compactor.plan, layout, idle=idle)
+        for stage in stages:
+            for at in range(0, len(stage), TOGETHER):
+                await asyncio.gather(*(_write(parts, job) for job in stage[at : at + TOGETHER]))
     return bool(stages)
 
 

@@ -3,7 +3,10 @@
 ServerError: base of every error raised on purpose by this package
 ├── SettingsError (also ValueError): the server cannot be started like this
 ├── StoreBusyError: the database cannot be used now (locked, disk full); the same again later may succeed
-│   └── SlowReadError: a read was ended because it took too long
+│   ├── SlowReadError: a read was ended because it took too long
+│   └── NewerSchemaError: a newer program made or changed the database; this one leaves it alone
+├── FileRefusedError: a file that was to be imported or opened is not what it should be; nothing was changed
+│   └── RunExistsError: it holds a run that is there already
 └── RefusedError: a request that gets an answer of 4xx; `status` and one line
 """
 
@@ -22,6 +25,18 @@ class StoreBusyError(ServerError):
 
 class SlowReadError(StoreBusyError):
     """A read took longer than reads may."""
+
+
+class NewerSchemaError(StoreBusyError):
+    """The database was written by a newer program; the message names both versions."""
+
+
+class FileRefusedError(ServerError):
+    """A file of a run that cannot be taken in; the message is one line."""
+
+
+class RunExistsError(FileRefusedError):
+    """A run of this id is there already."""
 
 
 class RefusedError(ServerError):

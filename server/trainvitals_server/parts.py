@@ -49,6 +49,12 @@ class Parts:
     summaries: Summaries
     targets: Sequence[Target] = ()
     hub: Hub = field(default_factory=Hub)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    upkeep: asyncio.Event = field(default_factory=asyncio.Event)  # set where something is to be deleted
+    row_ids: asyncio.Lock = field(default_factory=asyncio.Lock)  # held where ids outlive a transaction, or are freed
+    carrying: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while a file goes in or out
+    importing: set[str] = field(default_factory=set)
+    overfull: str = ""  # why the database cannot be kept as small as was asked
     connections: Connections = field(default_factory=Connections)
     url: str = ""
 

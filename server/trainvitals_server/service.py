@@ -47,7 +47,7 @@ class Service(uvicorn.Server):
 
     def __init__(self, settings: Settings, ready: Ready | None = None, clock: Clock | None = None) -> None:
         self.settings = settings
-        self._ready = ready
+        self.when_ready = ready
         super().__init__(configure(settings, clock))
 
     @property
@@ -82,9 +82,10 @@ class Service(uvicorn.Server):
         if self._unix is not None:
             await self._serve_locally(self._unix)
         path = "" if self._unix is None else self._unix.getsockname()
-        home.write_server_file(self.settings.directory, home.ServerFile(os.getpid(), self.parts.url, path))
-        if self._ready is not None:
-            self._ready(self.parts.url, link(self.parts, "control"))
+        announced = home.ServerFile(os.getpid(), self.parts.url, path, str(self.settings.database.absolute()))
+        home.write_server_file(self.settings.directory, announced)
+        if self.when_ready is not None:
+            self.when_ready(self.parts.url, link(self.parts, "control"))
 
     async def _serve_locally(self, unix: socket.socket) -> None:
         """The same application on the unix socket, where TLS would only be in the way."""

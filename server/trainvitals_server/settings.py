@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trainvitals import home
 from trainvitals_server.errors import SettingsError
+from trainvitals_server.life.retention import Retention
 from trainvitals_server.notifications.targets import open_targets
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
@@ -15,8 +16,8 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 class Settings:
     """Where to listen and where to keep things. `port` 0 takes a free one; `directory` and `db` default to the
     per-user directory and a database in it; `public_hosts` are the names browsers may use for this server, beside
-    those of the loopback; `notify` are the addresses that messages about alerts are sent to; `spools` are further
-    folders whose spools it takes in. Raises `SettingsError`."""
+    those of the loopback; `retain` says which runs are deleted in time; `notify` are the addresses that messages about
+    alerts are sent to; `spools` are further folders whose spools it takes in. Raises `SettingsError`."""
 
     host: str = "127.0.0.1"
     port: int = 8787
@@ -26,6 +27,7 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     public_hosts: tuple[str, ...] = ()
+    retain: Retention = field(default_factory=Retention)
     notify: tuple[str, ...] = field(default=(), repr=False)  # addresses hold secrets
     spools: tuple[Path, ...] = ()
 

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from trainvitals import home, wire
+from trainvitals_server.clock import Clock
 from trainvitals_server.service import Service
 from trainvitals_server.settings import Settings
 
@@ -33,11 +34,11 @@ def until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
 class Served:
     """A server on a free port, everything it keeps in `directory`."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, *, clock: Clock | None = None, **settings: Any) -> None:
         self.directory = home.home(directory)
         self.url = self.link = ""
         self._ready = threading.Event()
-        self.service = Service(Settings(port=0, directory=directory, **settings), self._announce)
+        self.service = Service(Settings(port=0, directory=directory, **settings), self._announce, clock)
         self._thread = threading.Thread(target=self.service.run_forever)
 
     def __enter__(self) -> "Served":
@@ -49,6 +50,10 @@ class Served:
     def __exit__(self, *error: object) -> None:
         self.service.stop()
         self._thread.join(20)
+
+    def tidy(self) -> None:
+        """Have the upkeep look now."""
+        self.service.parts.loop.call_soon_threadsafe(self.service.parts.upkeep.set)
 
     def headers(self, role: home.Role) -> dict[str, str]:
         """The header that proves a role."""

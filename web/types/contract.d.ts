@@ -32,6 +32,8 @@ export interface Run {
   nonfinite_layers: string[];
   allow: string[];
   auto_sanitize: string;
+  pinned?: boolean; // kept whatever retention says
+  outcome?: string; // of an imported run: the state it had where it came from
   /** 0 ok to 3 critical; -1 where all records were lost */
   severity: number[];
   lost: { records: number; gaps: number; reasons: LossReason[] };
@@ -202,6 +204,7 @@ export type LiveMessage =
   | { type: "alerts"; alerts: Alert[] }
   | { type: "command"; command: Command }
   | { type: "dropped"; from: number; to: number }
+  | { type: "notice"; code: string; text: string }
   | { type: "heartbeat"; time: string; store?: StoreHealth };
 
 /** One step of one layout, as decoded from a binary message. `present` is null where every column is. */

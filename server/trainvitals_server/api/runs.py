@@ -9,11 +9,12 @@ from trainvitals import wire
 from trainvitals_server.api.answers import Json, TheParts, unknown
 from trainvitals_server.auth.roles import needs
 from trainvitals_server.clock import iso
+from trainvitals_server.errors import RefusedError
 from trainvitals_server.parts import Parts
 from trainvitals_server.records import series_record
 from trainvitals_server.runs.failure import failure, hanging
 from trainvitals_server.runs.ranks import state_of
-from trainvitals_server.store import events, runs, series
+from trainvitals_server.store import deletion, events, runs, series
 from trainvitals_server.store.packing import unpack
 
 PLAIN = ("id", "producer", "rank", "world_size", "host", "pid", "committed", "dropped", "first_step", "last_step")
@@ -33,7 +34,7 @@ def show_run(run: str, parts: TheParts) -> Json:
     checkpoints."""
     summary = parts.summaries.of(run)
     if summary is None:
-        raise unknown("a run", run)
+        raise missing(parts, run)
     return Json({**summary, **details(parts, run)})
 
 
@@ -44,6 +45,15 @@ def list_series(run: str, parts: TheParts) -> Json:
         if runs.get(connection, run) is None:
             raise unknown("a run", run)
         return Json({"series": [series_record(row) for row in series.list_all(connection, run)]})
+
+
+def missing(parts: Parts, run: str) -> RefusedError:
+    """The refusal for a run that is not there, or not any more."""
+    with parts.database.reading() as connection:
+        gone = deletion.find_deleted(connection, run)
+    if gone is None:
+        return unknown("a run", run)
+    return RefusedError(404, f"run {run} was deleted on {iso(gone['time'])} ({gone['reason']})")
 
 
 def details(parts: Parts, run: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import argparse
 import ast
 import importlib
 import importlib.abc
+import keyword
 import os
 import pkgutil
 import sys
@@ -19,7 +20,7 @@ from typing import NoReturn, Protocol, cast
 from trainvitals_server.cli.failure import Failure, warn
 
 # What the extra `server` installs and verbs import; a missing one is explained, not shown as a traceback.
-EXTRA = {"fastapi", "starlette", "uvicorn", "sqlite_utils", "plotly", "httpx"}
+EXTRA = {"fastapi", "starlette", "uvicorn", "sqlite_utils", "plotly", "httpx", "zstandard"}
 
 
 class Verb(Protocol):
@@ -82,7 +83,7 @@ def dispatch(arguments: list[str]) -> int:
 def load(name: str) -> Verb:
     """Import a verb. Raises `Failure` where what it needs is not installed."""
     try:
-        return cast(Verb, importlib.import_module(f"{__name__}.{name}"))
+        return cast(Verb, importlib.import_module(f"{__name__}.{module_of(name)}"))
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
@@ -91,13 +92,18 @@ def load(name: str) -> Verb:
         ) from error
 
 
+def module_of(name: str) -> str:
+    """The module of a verb; one that is a word of Python's own has an underscore behind it."""
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
 def verbs() -> dict[str, str]:
     """Every verb and the first line of its help, read from the sources without importing them."""
     found = {}
     for module in pkgutil.iter_modules(__path__):
         tree = ast.parse(source(module.name))
         if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
-            found[module.name] = (ast.get_docstring(tree) or "").partition("\n")[0]
+            found[module.name.rstrip("_")] = (ast.get_docstring(tree) or "").partition("\n")[0]
     return found
 
 

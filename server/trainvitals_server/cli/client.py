@@ -8,10 +8,10 @@ would be handed the token.
 import argparse
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -19,8 +19,11 @@ from trainvitals import home
 from trainvitals_server.cli.failure import Failure
 
 TIMEOUT = 15.0  # seconds for one answer
+PATIENCE = httpx.Timeout(TIMEOUT, read=3600.0, write=600.0)  # for a file that has to be made or taken in first
+CHUNK = 1 << 20
 
 Object = dict[str, Any]
+Progress = Callable[[int, int], None]  # bytes done, of how many
 
 
 class Unreachable(Failure):
@@ -50,6 +53,14 @@ class Client:
         """Send a JSON object; the JSON object that comes back."""
         return self._ask("POST", path, json=body or {})
 
+    def put(self, path: str) -> Object:
+        """Put nothing but the path; the JSON object that comes back."""
+        return self._ask("PUT", path)
+
+    def delete(self, path: str, **query: Any) -> Object:
+        """Delete what a path names; the JSON object that comes back."""
+        return self._ask("DELETE", path, params=query)
+
     def _ask(self, method: str, path: str, **rest: Any) -> Object:
         try:
             answer = self._http.request(method, path, **rest)
@@ -59,6 +70,26 @@ class Client:
             return _object(answer)
         raise Failure(f"{method} {path}: {answer.status_code} {_detail(answer)}")
 
+    def download(self, path: str, file: BinaryIO, progress: Progress) -> None:
+        """Write what is at a path into a file. Making it may take long, so the first byte is waited for."""
+        try:
+            with self._http.stream("GET", path, timeout=PATIENCE) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise Failure(f"GET {path}: {answer.status_code} {_detail(answer)}")
+                total, done = int(answer.headers.get("Content-Length", 0)), 0
+                for chunk in answer.iter_raw():
+                    done += file.write(chunk)
+                    progress(done, total)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"the answer of {self.where} broke off: {error or type(error).__name__}") from error
+
+    def upload(self, path: str, file: Path, progress: Progress) -> Object:
+        """Send a file; the JSON object that comes back once it has been seen to."""
+        total = file.stat().st_size
+        headers = {"Content-Length": str(total), "Content-Type": "application/octet-stream"}
+        return self._ask("POST", path, content=_chunks(file, total, progress), headers=headers, timeout=PATIENCE)
+
     def close(self) -> None:
         """Let the connection go."""
         self._http.close()
@@ -67,7 +98,7 @@ class Client:
 @contextmanager
 def connect(options: argparse.Namespace, role: home.Role = "view") -> Iterator[Client]:
     """A client for the server the options name. Raises `Failure` where none is known."""
-    client = _remote(options) or _local(options.directory, role)
+    client = remote(options) or _local(options.directory, role)
     try:
         yield client
     finally:
@@ -76,7 +107,11 @@ def connect(options: argparse.Namespace, role: home.Role = "view") -> Iterator[C
 
 def resolve(client: Client, wanted: str) -> str:
     """The id of the run with this id, name, or unambiguous beginning of either. Raises `Failure`."""
-    runs = client.get("/api/runs")["runs"]
+    return choose(client.get("/api/runs")["runs"], wanted)
+
+
+def choose(runs: Sequence[Mapping[str, Any]], wanted: str) -> str:
+    """The same among these runs, of each of which `id` and `name` are known."""
     exact = [run["id"] for run in runs if run["id"] == wanted] or [run["id"] for run in runs if run["name"] == wanted]
     found = exact or [run["id"] for run in runs if run["id"].startswith(wanted) or run["name"].startswith(wanted)]
     if len(found) == 1:
@@ -86,7 +121,28 @@ def resolve(client: Client, wanted: str) -> str:
     raise Failure(f"expected the id or name of one run ({known}{', ...' if len(runs) > 5 else ''}); got {came}")
 
 
-def _remote(options: argparse.Namespace) -> Client | None:
+def _chunks(path: Path, total: int, progress: Progress) -> Iterator[bytes]:
+    done = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+            done += len(chunk)
+            progress(done, total)
+
+
+def running(options: argparse.Namespace, role: home.Role) -> Client | None:
+    """A client for the server the options name; None where they name none and none runs on this machine."""
+    client = remote(options)
+    if client is not None:
+        return client
+    try:
+        return _local(options.directory, role)
+    except Failure:
+        return None
+
+
+def remote(options: argparse.Namespace) -> Client | None:
+    """A client for a server that was named and is not the one of this user's directory."""
     url = options.server or os.environ.get("TRAINVITALS_SERVER")
     token = options.token or os.environ.get("TRAINVITALS_TOKEN")
     if not url:

@@ -35,8 +35,9 @@ def run(options: argparse.Namespace) -> int:
 
 def row(summary: client.Object) -> tuple[object, ...]:
     """The cells of one run."""
-    keys = ("id", "name", "state", "step", "steps_per_s", "open_alerts")
+    state = f"{summary['state']}, pinned" if summary.get("pinned") else summary["state"]
     said = summary["verdict"]["text"]
     if summary["state"] in TOLD and summary["reason"]:
         said = f"{said}: {summary['reason'].partition(NEWLINE)[0][:LONGEST]}"
-    return (*(summary[key] for key in keys), clock(summary["last_seen"]), said)
+    counts = (summary[key] for key in ("step", "steps_per_s", "open_alerts"))
+    return (summary["id"], summary["name"], state, *counts, clock(summary["last_seen"]), said)

@@ -12,6 +12,7 @@ from trainvitals_server import service
 from trainvitals_server.cli.failure import Failure
 from trainvitals_server.cli.text import safe, show_json
 from trainvitals_server.errors import SettingsError
+from trainvitals_server.life import retention
 from trainvitals_server.notifications.addresses import configured
 from trainvitals_server.settings import Settings
 
@@ -29,6 +30,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--public-host", action="append", default=[], metavar="NAME", help="a name browsers may use")
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
+    parser.add_argument(
+        "--retain",
+        action="append",
+        default=[],
+        metavar="AGE,SIZE",
+        help="delete ended runs after an age (30d) or, those that ended first, to keep the database below a size"
+        " (20GB); 30d,20GB does both. Live and pinned runs are kept; a lost run counts as ended after a day",
+    )
     parser.add_argument(
         "--notify",
         action="append",
@@ -69,6 +78,7 @@ def settings(options: argparse.Namespace) -> Settings:
         tls_cert=options.tls_cert,
         tls_key=options.tls_key,
         public_hosts=tuple(options.public_host),
+        retain=retention.parse(options.retain),
         notify=configured(options.notify),
         spools=tuple(options.spool),
     )

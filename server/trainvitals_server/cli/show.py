@@ -60,6 +60,10 @@ def facts(summary: client.Object) -> Iterator[str]:
             f"rank {producer['rank']} of {producer['world_size']} on {safe(producer['host'])}, pid {producer['pid']}"
         )
         yield f"producer   {safe(producer['producer'])}: {where}, {'connected' if producer['connected'] else 'away'}"
+    if summary.get("outcome"):
+        yield f"imported   it was {safe(summary['outcome'])} where it came from"
+    if summary.get("pinned"):
+        yield "pinned     kept whatever --retain says"
     yield f"repairs    {cell(summary['sanitizations'])}{', altered' if summary['altered'] else ''}"
 
 

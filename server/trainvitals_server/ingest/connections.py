@@ -93,6 +93,10 @@ class Connections:
         del self._open[connection.producer]
         return True
 
+    def of_run(self, run: str) -> list[Connection]:
+        """Every connection of a run."""
+        return [one for one in self._open.values() if one.run == run]
+
     def of(self, run: str, name: str) -> Connection | None:
         """The connection of a run's producer, by the producer's own id."""
         return next((one for one in self._open.values() if (one.run, one.name) == (run, name)), None)

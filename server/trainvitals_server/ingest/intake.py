@@ -32,6 +32,7 @@ def enter(tx: Transaction, hello: wire.Hello) -> runs.Producer:
     """The producer that says hello, with its watermark. Records that its trainer no longer holds and that never came
     are a gap."""
     transitions.check_time(hello.identity.started)
+    runs.check_open(tx.connection, hello.identity.run)
     before = runs.get(tx.connection, hello.identity.run)
     away = max(0.0, tx.now - before["last_seen"]) if before is not None else 0.0
     producer, new = runs.enter(tx.connection, hello.identity, tx.now)

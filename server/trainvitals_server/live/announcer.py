@@ -65,7 +65,8 @@ class Announcer:
         """Send one run's summary; one that cannot be made is due again, and silences no other."""
         try:
             summary = await asyncio.to_thread(self.summaries.of, run)
-            self._notify(run, "run", {"type": "run", "run": summary})
+            if summary is not None:  # it was deleted
+                self._notify(run, "run", {"type": "run", "run": summary})
         except Exception:
             self.hub.changed.add(run)
             if run not in self.broken:  # once is enough in the log

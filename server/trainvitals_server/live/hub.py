@@ -40,6 +40,12 @@ class Hub:
         self.changed.add(run)
         self.list_changed = True
 
+    def tell(self, run: str | None, message: dict[str, Any]) -> None:
+        """Send a message to the clients that follow a run (None: the list)."""
+        text = dumps(message)
+        for client in self.followers(run):
+            client.tell_text(text)
+
     def publish(self, changes: Changes) -> None:
         """Hand out what was committed; a run that cannot be told does not silence the others."""
         for run, changed in changes.items():

@@ -105,6 +105,10 @@ class Pulse:
         for beat in tuple(self._beats.values()):
             beat.contact = beat.data = now
 
+    def forget(self, run: str) -> None:
+        """A run is gone."""
+        self._beats.pop(run, None)
+
     def connected(self, run: str) -> bool:
         """Whether any producer of a run has a connection."""
         beat = self._beats.get(run)

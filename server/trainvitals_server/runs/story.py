@@ -63,6 +63,11 @@ class Stories:
                 story.told = told
             return story
 
+    def forget(self, run: str) -> None:
+        """A run is gone; one of the same id may come."""
+        with self._lock:
+            self._stories.pop(run, None)
+
     @staticmethod
     def _read(connection: Connection, run: str, story: Story) -> bool:
         """Take in one page of newer events; whether there may be more."""

@@ -16,12 +16,23 @@ from trainvitals_server.runs.severity import missing, spans, sparkline
 from trainvitals_server.runs.story import Stories, Story
 from trainvitals_server.runs.vitals import Vitals
 from trainvitals_server.store import alerts, history, journal, runs, series
-from trainvitals_server.store.database import Database
+from trainvitals_server.store.database import DAMAGE, Database
 from trainvitals_server.store.packing import unpack
 from trainvitals_server.store.transactions import Connection
 
 Object = dict[str, Any]
 WORST_FIRST = {"critical": 0, "warning": 1, "unknown": 2, "ok": 3}
+UNKNOWN: Object = {
+    **dict.fromkeys(("created", "last_seen", "ended")),
+    **dict.fromkeys(("connected", "altered", "pinned"), False),
+    **dict.fromkeys(("reason", "outcome", "auto_sanitize"), ""),
+    **dict.fromkeys(("open_alerts", "sanitizations"), 0),
+    "lost": lost([]),
+    **set_aside([]),
+    "nonfinite_layers": [],
+    "severity": [],
+    "ranks": {"size": 1, "seen": 0, "states": {}, "troubled": []},
+}
 OPEN_ALERTS = ("firing", "acknowledged", "regressed")
 
 
@@ -66,6 +77,13 @@ class Summaries:
         with self._lock:
             self._versions[run] += 1
 
+    def forget(self, run: str) -> None:
+        """This run is gone; one of the same id may come."""
+        with self._lock:
+            self._versions[run] += 1
+            for kept in (self._kept, self._findings, self._vitals):
+                kept.pop(run, None)
+
     def of(self, run: str) -> Object | None:
         """A run's summary; None where there is no such run."""
         with self._lock:
@@ -74,7 +92,12 @@ class Summaries:
         if kept is not None and kept[0] == version:
             return kept[1]
         with self._database.reading() as connection:
-            summary = self._make(connection, run)
+            try:
+                summary = self._make(connection, run)
+            except DAMAGE as error:  # the others are still to be shown, and this one said to be damaged
+                if "interrupted" in str(error):  # it only took too long
+                    raise
+                return self._damaged(connection, run, error)
         if summary is not None:
             with self._lock:
                 self._kept[run] = (version, summary)
@@ -87,10 +110,28 @@ class Summaries:
         found = [summary for run in ids if (summary := self.of(run)) is not None]
         return sorted(found, key=lambda one: WORST_FIRST.get(one["verdict"]["level"], 2))
 
+    def _damaged(self, connection: Connection, run: str, error: Exception) -> Object:
+        """What can be said of a run whose records cannot be read."""
+        try:
+            described = self._describe(run, runs.get(connection, run))
+        except DAMAGE:
+            described = {"id": run, "name": run, "project": "", "state": "lost", "allow": []}
+        said = f"CRITICAL: its records cannot be read ({error}); `trainvitals check` says which"
+        nothing = dict.fromkeys(("step", "first_step", "steps_per_s", "first_bad_step", "first_bad_layer"))
+        return UNKNOWN | described | nothing | {"verdict": {"level": "critical", "text": said}}
+
     def _make(self, connection: Connection, run: str) -> Object | None:
         row = runs.get(connection, run)
         if row is None:
             return None
+        return {
+            **self._describe(run, row),
+            **self._progress(connection, run),
+            **self._health(connection, run, _ending(row), ranks := self._ranks(connection, run)),
+            "ranks": ranks,
+        }
+
+    def _describe(self, run: str, row: Any) -> Object:
         return {
             "id": run,
             "name": row["name"],
@@ -102,11 +143,10 @@ class Summaries:
             "ended": iso(row["ended"]),
             "reason": row["reason"],
             "altered": bool(row["altered"]),
+            "pinned": bool(row["pinned"]),
+            "outcome": row["outcome"],
             "allow": unpack(row["allow"]),
             "auto_sanitize": row["auto_sanitize"],
-            **self._progress(connection, run),
-            **self._health(connection, run, row["state"], ranks := self._ranks(connection, run)),
-            "ranks": ranks,
         }
 
     def _ranks(self, connection: Connection, run: str) -> Object:
@@ -165,6 +205,11 @@ class Summaries:
             if self._versions[run] == version:
                 self._findings[run], self._vitals[run] = found, vitals
         return found
+
+
+def _ending(row: Any) -> str:
+    """The state that tells how a run went: that of an imported one is how it ended where it came from."""
+    return str(row["outcome"] if row["outcome"] in ("finished", "failed") else row["state"])
 
 
 def _mean_speed(producer: runs.Producer | None) -> float | None:

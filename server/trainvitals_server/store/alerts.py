@@ -49,7 +49,8 @@ def find_open(connection: sqlite3.Connection, run: str, rank: int) -> list[Alert
 def find(connection: sqlite3.Connection, run: str | None = None, status: str | None = None) -> list[Alert]:
     """Alerts of a run (None: of all), with a status (None: any), by id."""
     rows = connection.execute(
-        "SELECT id, body FROM alerts WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR status = ?2) ORDER BY id",
+        "SELECT id, body FROM alerts WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR status = ?2)"
+        " AND run NOT IN (SELECT id FROM runs WHERE hidden <> '') ORDER BY id",
         (run, status),
     )
     return [_read(row) for row in rows]

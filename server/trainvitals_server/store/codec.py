@@ -20,7 +20,7 @@ class _Contexts(threading.local):
     """A thread's own, kept: making one costs more than compressing a chunk."""
 
     def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=LEVEL)
+        self.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)  # a flipped bit is told
         self.decompressor = zstandard.ZstdDecompressor()
 
 

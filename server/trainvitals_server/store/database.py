@@ -12,8 +12,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import sqlite_utils
+import zstandard
 
-from trainvitals_server.errors import SlowReadError, StoreBusyError
+from trainvitals_server.errors import NewerSchemaError, SlowReadError, StoreBusyError
 from trainvitals_server.store import schema
 
 READ_SECONDS = 2.0  # how long a read may last: the log cannot be emptied behind it (wal.py)
@@ -22,6 +23,7 @@ BUSY_SECONDS = 2.0  # how long a transaction waits for another process's lock be
 CACHE_KIB = 16 << 10
 
 ReadError = sqlite3.Error  # what a read may raise; the driver is known in this room only
+DAMAGE = (sqlite3.Error, zstandard.ZstdError)  # the same, where what was read is unpacked
 
 
 class Database:
@@ -34,8 +36,12 @@ class Database:
         self._closed = False
         try:
             create(path)
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+                schema.check_version(sqlite_utils.Database(connection))  # before any setting is changed
             with closing(self.writer()) as connection:
                 schema.migrate(sqlite_utils.Database(connection))
+        except NewerSchemaError as error:
+            raise NewerSchemaError(f"the database {str(path)!r} cannot be opened: {error}") from error
         except (sqlite3.Error, OSError) as error:
             raise StoreBusyError(f"the database {str(path)!r} cannot be opened: {error}") from error
 
@@ -78,13 +84,27 @@ class Database:
     def _take(self) -> sqlite3.Connection:
         with suppress(queue.Empty):
             return self._idle.get_nowait()
-        address = f"{self.path.absolute().as_uri()}?mode=ro"
-        connection = sqlite3.connect(
-            address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False
-        )
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA query_only = ON")
-        return connection
+        return open_reading(self.path)
+
+
+def open_reading(path: Path) -> sqlite3.Connection:
+    """A connection that reads the database at `path` and cannot change it. Raises `ReadError` where there is none."""
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def make_current(path: Path) -> None:
+    """See to it that a database that is there has today's schema; one that has is only read. Raises
+    `StoreBusyError`."""
+    with closing(open_reading(path)) as connection:
+        db = sqlite_utils.Database(connection)
+        schema.check_version(db)
+        if set(schema.applied(db)) == set(schema.known()):
+            return
+    Database(path).close()
 
 
 def create(path: Path) -> None:

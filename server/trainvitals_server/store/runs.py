@@ -36,6 +36,7 @@ PRODUCER = (
     "SELECT id, run, producer, rank, committed, first_step, last_step, first_time, last_time, world_size, launch"
     " FROM producers"
 )
+VISIBLE = "WHERE hidden = ''"  # neither being deleted nor half imported
 
 
 def enter(connection: sqlite3.Connection, who: wire.Identity, now: float) -> tuple[Producer, bool]:
@@ -73,14 +74,21 @@ def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) 
 
 
 def get(connection: sqlite3.Connection, run: str) -> sqlite3.Row | None:
-    """One run's row."""
-    row: sqlite3.Row | None = connection.execute("SELECT * FROM runs WHERE id = ?", (run,)).fetchone()
+    """One run's row; None for one that is hidden, too."""
+    row: sqlite3.Row | None = connection.execute("SELECT * FROM runs WHERE id = ? AND hidden = ''", (run,)).fetchone()
     return row
 
 
 def list_ids(connection: sqlite3.Connection) -> list[str]:
     """Every run, newest first."""
-    return [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY created DESC, rowid DESC")]
+    rows = connection.execute(f"SELECT id FROM runs {VISIBLE} ORDER BY created DESC, rowid DESC")  # noqa: S608
+    return [row[0] for row in rows]
+
+
+def names(connection: sqlite3.Connection) -> list[dict[str, str]]:
+    """The `id` and `name` of every run, newest first."""
+    rows = connection.execute(f"SELECT id, name FROM runs {VISIBLE} ORDER BY created DESC, rowid DESC")  # noqa: S608
+    return [dict(row) for row in rows]
 
 
 def update(connection: sqlite3.Connection, run: str, **columns: object) -> None:
@@ -198,10 +206,36 @@ def frame_count(connection: sqlite3.Connection, run: str | None = None) -> int:
 
 def state_counts(connection: sqlite3.Connection) -> dict[str, int]:
     """How many runs are in each state."""
-    return dict(connection.execute("SELECT state, count(*) FROM runs GROUP BY state").fetchall())
+    sql = f"SELECT state, count(*) FROM runs {VISIBLE} GROUP BY state"  # noqa: S608
+    return dict(connection.execute(sql).fetchall())
 
 
 def unfinished(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """The runs that may still go on, and their states."""
-    rows = connection.execute("SELECT id, state FROM runs WHERE state IN ('starting', 'live', 'stalled', 'lost')")
+    states = "('starting', 'live', 'stalled', 'lost')"
+    rows = connection.execute(f"SELECT id, state FROM runs {VISIBLE} AND state IN {states}")  # noqa: S608
     return [(row[0], row[1]) for row in rows]
+
+
+def check_open(connection: sqlite3.Connection, run: str) -> None:
+    """Raise ValueError where nothing may be told of a run now: it was deleted, or is being deleted or imported."""
+    row = connection.execute("SELECT hidden FROM runs WHERE id = ? AND hidden <> ''", (run,)).fetchone()
+    gone = connection.execute("SELECT reason FROM deleted_runs WHERE run = ?", (run,)).fetchone()
+    if gone is not None:
+        raise ValueError(f"run {run} was deleted here ({gone[0]}); expected another run id")
+    if row is not None:
+        raise ValueError(f"run {run} is {row[0]}; come again later")
+
+
+def oldest_ended(
+    connection: sqlite3.Connection, *, before: float, lost_before: float, skip: frozenset[str] = frozenset()
+) -> sqlite3.Row | None:
+    """The id, name and end of the run that ended first, before a moment; not one that is pinned or in `skip`. A lost
+    run has ended where there was no contact since `lost_before`, an imported one counts from its import."""
+    rows = connection.execute(
+        "SELECT id, name, coalesce(imported, ended, last_seen) AS over FROM runs WHERE hidden = '' AND pinned = 0"
+        " AND (state IN ('finished', 'failed', 'imported') OR (state = 'lost' AND last_seen < ?))"
+        " AND over < ? ORDER BY over, rowid",
+        (lost_before, before),
+    )
+    return next((row for row in rows if row["id"] not in skip), None)

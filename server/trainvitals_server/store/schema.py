@@ -1,13 +1,19 @@
 """The tables, as commented DDL, and the history of their changes.
 
 History
+- `life`: what is kept or goes: runs pinned, hidden while they are deleted or imported, remembered once deleted; views.
 - `pyramid`: buckets of every series, and the frames of before as compressed columns.
 - `notifications`: messages to people, an outbox.
 - `second`: which producers step together, and how each ended; a command has parts, one for each rank it addresses.
 - `first`: runs, producers, series, layouts, frames, events, rule states, alerts, commands, audit, quarantine, sessions.
 """
 
+from collections.abc import Iterable
+
 from sqlite_utils import Database, Migrations
+
+from trainvitals_server.errors import NewerSchemaError
+from trainvitals_server.store.views import VIEWS
 
 MIGRATIONS = Migrations("trainvitals")
 
@@ -200,6 +206,26 @@ SECOND = (
     "CREATE INDEX commands_parts ON commands (whole) WHERE whole IS NOT NULL",
 )
 
+LIFE = (
+    "ALTER TABLE runs ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",  # retention leaves it alone
+    # 'deleting' or 'importing': not there for anybody, and finished or undone by whoever opens the file next
+    "ALTER TABLE runs ADD COLUMN hidden TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE runs ADD COLUMN imported REAL",
+    "ALTER TABLE runs ADD COLUMN outcome TEXT NOT NULL DEFAULT ''",  # the state it had where it was imported from
+    "CREATE INDEX runs_hidden ON runs (hidden) WHERE hidden <> ''",
+    # Runs that were deleted, so that no trainer or spool that still knows of one brings it back.
+    """
+    CREATE TABLE deleted_runs (
+        run TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        time REAL NOT NULL,
+        reason TEXT NOT NULL
+    )""",
+    "CREATE INDEX events_by_producer ON events (producer)",  # deleting a producer looks for what refers to it
+    "CREATE INDEX quarantine_by_producer ON quarantine (producer)",
+    *VIEWS,
+)
+
 
 NOTIFICATIONS = (
     # Messages to people, written with what they tell of and claimed under a lease by the server that sends them.
@@ -346,6 +372,52 @@ def pyramid(db: Database) -> None:
         db.execute(statement)
 
 
+@MIGRATIONS()
+def life(db: Database) -> None:
+    """Pinned, deleted and imported runs; views."""
+    for statement in LIFE:
+        db.execute(statement)
+
+
+def known() -> list[str]:
+    """Every version, the oldest first."""
+    return [one.name for one in MIGRATIONS._migrations]
+
+
+def applied(db: Database) -> list[str]:
+    """The versions a database has been through, the oldest first."""
+    return [one.name for one in MIGRATIONS.applied(db)]
+
+
+def check_version(db: Database) -> None:
+    """Raise `NewerSchemaError` where a newer program has changed the database."""
+    strange = [name for name in applied(db) if name not in known()]
+    if strange:
+        raise NewerSchemaError(
+            f"its schema is {strange[-1]!r}, of a newer trainvitals than this one, which knows up to {known()[-1]!r}"
+        )
+
+
+def build(db: Database, names: Iterable[str]) -> None:
+    """The tables of a version, in an empty database: the migrations of these names, in their order."""
+    wanted = set(names)
+    for one in MIGRATIONS._migrations:
+        if one.name in wanted:
+            one.fn(db)
+    MIGRATIONS.ensure_migrations_table(db)
+
+
 def migrate(db: Database) -> None:
-    """Bring a database to the newest version; each step is one transaction."""
-    MIGRATIONS.apply(db)
+    """Bring a database to the newest version, in one transaction: a program that is killed meanwhile leaves the old
+    one. Raises `NewerSchemaError`."""
+    check_version(db)
+    if set(applied(db)) == set(known()):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        check_version(db)  # another program may have been quicker
+        MIGRATIONS.apply(db)
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise

@@ -7,7 +7,10 @@ import pytest
 
 from trainvitals_server.cli import main, verbs
 
-KNOWN = {"serve", "open", "demo", "runs", "show", "tail", "alerts", "events", "sanitize"}
+KNOWN = {
+    *("serve", "open", "demo", "runs", "show", "tail", "alerts", "events", "sanitize", "pin", "unpin", "delete"),
+    *("backup", "check", "export", "import", "replay", "query", "storage"),
+}
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

@@ -142,6 +142,8 @@ export class Board {
         return this.mark("alerts");
       case "command":
         return this.know(message.command);
+      case "notice":
+        return void this.describe(); // such as that the run is gone
       case "dropped":
         return this.doubt({ from: message.from, to: message.to, count: 0, reason: DROPPED });
     }

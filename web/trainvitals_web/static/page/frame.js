@@ -20,6 +20,14 @@ export function head(crumbs, link, actions, help) {
     <button class="square quiet" aria-label="Help: keys" title="Keys ( ? )" @click=${help}>?</button>`;
 }
 
+/** A short message that goes away. @param {string} text @param {number} [milliseconds] */
+export function say(text, milliseconds = 5000) {
+  const toast = /** @type {HTMLElement} */ (document.getElementById("toast"));
+  toast.textContent = text;
+  toast.hidden = false;
+  window.setTimeout(() => (toast.hidden = true), milliseconds);
+}
+
 /** Shown where the server does not know this browser. */
 export function signIn() {
   return html`<section class="notice" role="status">

@@ -12,7 +12,7 @@ import { html, nothing, render } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { cut, elide, name as plain } from "../words.js";
 import { alertStrip } from "./alerts.js";
 import { banner } from "./banner.js";
-import { head, notFound, signIn } from "./frame.js";
+import { head, notFound, say, signIn } from "./frame.js";
 import { incidents } from "./incident.js";
 import { focusFilter, listenKeys, showHelp } from "./keys.js";
 import { log } from "./log.js";
@@ -237,10 +237,7 @@ class RunPage {
 
   /** A short message that goes away. @param {string} text */
   say(text) {
-    const toast = /** @type {HTMLElement} */ (document.getElementById("toast"));
-    toast.textContent = text;
-    toast.hidden = false;
-    window.setTimeout(() => (toast.hidden = true), 5000);
+    say(text);
   }
 }
 

@@ -6,7 +6,7 @@ import { Painter } from "../draw/painter.js";
 import { html, nothing, render } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { ago, cut, elide, name as plain, number, step } from "../words.js";
 import { banner } from "./banner.js";
-import { head, signIn } from "./frame.js";
+import { head, say, signIn } from "./frame.js";
 import { focusFilter, listenKeys, showHelp } from "./keys.js";
 import { sparkline } from "./sparkline.js";
 import { badge, browserLink, sentence, trainerLink } from "./status.js";
@@ -62,6 +62,7 @@ class RunsPage {
   /** @param {import("../../../types/contract").LiveMessage} message */
   receive(message) {
     if (message.type === "runs") this.take(message.runs);
+    if (message.type === "notice") say(message.text, 20_000);
     if ((message.type === "config" || message.type === "heartbeat") && message.store) {
       this.store = message.store;
       this.painter.mark("runs");

@@ -1,0 +1,202 @@
+"""A disk that is full, a file that is read-only, a page that is damaged: one clear line, and nothing else is lost."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from kept import contents, tell
+from served import Served, frame, layout, until
+from trainvitals import wire
+from trainvitals_server.errors import StoreBusyError
+from trainvitals_server.store import backup, checking
+from trainvitals_server.store.backup import back_up
+from trainvitals_server.store.database import Database, open_reading
+from trainvitals_server.store.transactions import transaction
+
+
+def no_progress(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def damage(path: Path, table: str) -> None:
+    """Flip bytes in the first page of a table, with everything in the file and nothing in the log."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        before = file.read(64)
+        file.seek((page - 1) * size)
+        file.write(bytes(byte ^ 0xFF for byte in before))
+
+
+def test_a_full_disk_is_told_and_heals(served: Served) -> None:
+    """The trainer is told to come again, /readyz says why, readers go on; with room again everything arrives."""
+    parts = served.service.parts
+    with served.trainer() as trainer:
+        trainer.hello()
+        trainer.store(layout(("", wire.RUN, wire.LOSS)), frame(0, [1.0]))
+        pages = parts.writer.submit(lambda tx: tx.connection.execute("PRAGMA page_count").fetchone()[0]).result(10)
+        parts.writer.submit(lambda tx: tx.connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()).result(10)
+        big = [wire.Checkpoint(step=1, time=1e6, outcome="saved", path="x" * 5000) for _ in range(40)]
+        trainer.send(*big)
+        nack = trainer.hear(wire.Nack)
+        assert (nack.kind, "disk is full" in nack.reason) == ("retry", True)
+        answer = served.ask("GET", "/readyz", None)
+        assert (answer.status_code, "disk is full" in answer.json()["detail"]) == (503, True)
+        assert served.get("/api/runs/run-1")["step"] == 0
+        roomy = parts.writer.submit(lambda tx: tx.connection.execute("PRAGMA max_page_count = 1000000").fetchall())
+        roomy.result(10)
+        trainer.send(*big, first=nack.seq)
+        trainer.hear(wire.Ack)
+        assert served.get("/api/runs/run-1")["counts"]["events"] == 40
+        assert served.ask("GET", "/readyz", None).status_code == 200
+
+
+FULL = """
+import resource, signal, sys
+from trainvitals_server.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("verb", ["backup", "export", "import"])
+def test_a_disk_that_fills_while_a_file_is_written_leaves_nothing(verb: str, tmp_path: Path) -> None:
+    """No half backup, export or run; one line says why."""
+    with Served(tmp_path / "home") as served:
+        tell(served, "r1", frames=200)
+    source = tmp_path / "home" / "trainvitals.db"
+    out = tmp_path / "out"
+    out.mkdir()
+    options = ["--directory", str(tmp_path / "home")]
+    if verb == "import":
+        made = [sys.executable, "-m", "trainvitals_server.cli", "export", "r1", str(tmp_path / "r1.db"), *options]
+        subprocess.run(made, check=True, capture_output=True, timeout=60)
+        options = ["--directory", str(out)]
+    words = {"backup": [out / "b.db"], "export": ["r1", out / "r1.db"], "import": [tmp_path / "r1.db"]}[verb]
+    command = [sys.executable, "-c", FULL, verb, *map(str, words), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert [one.name for one in out.iterdir() if one.stat().st_size and one.suffix == ".db"] in ([], ["trainvitals.db"])
+    if (out / "trainvitals.db").exists():
+        with closing(sqlite3.connect(out / "trainvitals.db")) as connection:
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+            assert "runs" not in tables or connection.execute("SELECT count(*) FROM runs").fetchone()[0] == 0
+    contents(source, "r1")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="to root no file is read-only")
+def test_a_read_only_file_is_told_in_one_line(tmp_path: Path) -> None:
+    """Before anything listens."""
+    path = tmp_path / "a.db"
+    Database(path).close()
+    path.chmod(0o400)
+    with pytest.raises(StoreBusyError, match="cannot be opened: attempt to write a readonly database"):
+        Database(path)
+
+
+def test_a_database_that_may_only_be_read_loses_nothing(tmp_path: Path) -> None:
+    """The transaction is refused as a whole, in words; what was there is read as before."""
+    database = Database(tmp_path / "a.db")
+    with closing(database.writer()) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        said = "cannot be written: attempt to write a readonly"
+        with pytest.raises(StoreBusyError, match=said), transaction(connection):
+            connection.execute("DELETE FROM sessions")
+    database.close()
+
+
+def test_a_damaged_table_of_points_is_told_and_the_rest_goes_on(private_home: Path) -> None:
+    """Ingest answers retry and /readyz says so; a read names run and series; events and lists are there."""
+    with Served(private_home) as served:
+        tell(served, "r1")
+        tell(served, "r2")
+    path = private_home / "trainvitals.db"
+    damage(path, "frames")
+    with Served(private_home) as served:
+        listed = {run["id"]: run["verdict"]["text"] for run in served.get("/api/runs")["runs"]}
+        assert listed.keys() == {"r1", "r2"}
+        assert "its records cannot be read (database disk image is malformed)" in listed["r1"]
+        answer = served.ask("GET", "/api/runs/r1/data?series=1")
+        assert answer.status_code == 500
+        assert answer.json()["detail"].startswith("run r1, series 1 cannot be read: database disk image is malformed")
+        assert [one["type"] for one in served.get("/api/runs/r1/events")["events"]][:1] == ["nonfinite"]
+        with served.trainer("r3") as trainer:
+            trainer.hello()
+            trainer.send(layout(("", wire.RUN, wire.LOSS)), frame(0, [1.0]))
+            nack = trainer.hear(wire.Nack)
+            assert (nack.kind, "malformed" in nack.reason) == ("retry", True)
+            assert "malformed" in until(lambda: served.ask("GET", "/readyz", None).json().get("detail"))
+    found = checking.check(path, no_progress)
+    assert any(problem.startswith("database: ") for problem in found.problems)
+    assert "run r1: where its points are cannot be read: database disk image is malformed" in found.problems
+
+
+@pytest.mark.parametrize("place", [0, 8, 20, -5])
+def test_a_chunk_with_a_flipped_byte_spoils_its_own_series_only(tmp_path: Path, place: int) -> None:
+    """Those beside it are read, and `check` names it, with the steps: wrong values are never shown as right ones."""
+    with Served(tmp_path / "home") as served:
+        tell(served, "r1", frames=400)
+        database = served.service.settings.database
+        until(lambda: count(database, "spans") > 0, 30)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        row = connection.execute('SELECT id, "values" FROM chunks LIMIT 1').fetchone()
+        spoiled = bytearray(row[1])
+        spoiled[place] ^= 0x10
+        connection.execute('UPDATE chunks SET "values" = ? WHERE id = ?', (bytes(spoiled), row[0]))
+    found = checking.check(database, no_progress)
+    assert found.problems
+    assert all(" cannot be read in steps 0 to " in problem for problem in found.problems)
+
+
+def count(path: Path, table: str) -> int:
+    with closing(open_reading(path)) as connection:
+        rows: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+        return rows
+
+
+def test_a_sound_database_has_nothing_to_tell(tmp_path: Path) -> None:
+    """Every run was looked at."""
+    with Served(tmp_path / "home") as served:
+        tell(served, "r1")
+        tell(served, "r2")
+    assert checking.check(tmp_path / "home" / "trainvitals.db", no_progress) == checking.Found(2, [])
+
+
+def test_a_backup_is_one_moment_while_trainers_go_on(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed after it began is not in it, it does not begin again, and no commit waits for it."""
+    monkeypatch.setattr(backup, "STEP_PAGES", 4)
+    tell(served, "r1", frames=300)
+    path = served.service.settings.database
+    before = contents(path, "r1")
+    steps: list[int] = []
+    with served.trainer("r2") as trainer:
+        trainer.hello()
+        trainer.store(layout(("", wire.RUN, wire.LOSS)))
+
+        def commit(done: int, total: int) -> None:
+            trainer.store(frame(len(steps), [1.0]))
+            steps.append(done)
+
+        back_up(path, tmp_path / "copy.db", commit)
+    assert len(steps) > 10
+    assert steps == sorted(steps)
+    assert contents(tmp_path / "copy.db", "r1") == before
+    assert contents(tmp_path / "copy.db", "r2")["points"] == {}
+    assert checking.check(tmp_path / "copy.db", no_progress) == checking.Found(2, [])
+    assert len(contents(path, "r2")["points"]) == len(steps)
+    with Served(tmp_path / "other", db=tmp_path / "copy.db") as other:
+        assert {run["id"] for run in other.get("/api/runs")["runs"]} == {"r1", "r2"}
+    with pytest.raises(FileExistsError):
+        back_up(path, tmp_path / "copy.db", no_progress)
