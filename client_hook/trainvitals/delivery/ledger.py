@@ -24,6 +24,7 @@ class Ledger:
         self.next = 0
         self.committed = -1
         self.quarantined = 0
+        self.ended = False  # its process has, and another one delivers
         self.descriptions = descriptions.Descriptions(path)
         self._noted = -1  # the watermark on the disk
         self._refused: set[int] = set()

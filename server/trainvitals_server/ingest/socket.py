@@ -92,7 +92,8 @@ class Link:
         try:
             if older is not None:
                 older.displace(Close(POLICY, "displaced by a newer connection of the same producer"))
-            self._parts.pulse.connect(connection.run, connection.producer, self._parts.clock.monotonic())
+            moment = self._parts.clock.monotonic()
+            self._parts.pulse.connect(connection.run, connection.producer, moment, ended=producer.ended)
             self._tell(connection)
             connection.send(self._session.welcome(producer.committed))
             waiting = await asyncio.to_thread(self._waiting, producer)

@@ -123,6 +123,14 @@ def test_what_the_disk_lost_and_the_server_has_is_not_lost(tmp_path: Path) -> No
     assert isinstance(record, wire.Notice)
 
 
+def test_an_end_that_the_server_has_heard_is_not_said_again(tmp_path: Path) -> None:
+    """It was told by another copy of this spool, under the same numbers."""
+    path = left(tmp_path, RECORDS)
+    assert ends(path, committed=4) == []
+    ((seq, _),) = ends(path, committed=3)
+    assert seq == 4
+
+
 @pytest.mark.parametrize(
     ("states", "outcome"),
     [
