@@ -10,6 +10,7 @@ import pytest
 from served import Served
 from spools import append, frame, identity, layout, left, notice
 from trainvitals import wire
+from trainvitals.delivery import recovery
 from trainvitals.delivery.spool import Spool
 from trainvitals_server.cli import main
 
@@ -93,6 +94,25 @@ def test_what_a_trainer_left_does_not_make_a_lost_run_live(sync: Sync, here: Ser
     assert here.get("/api/runs/r")["step"] == 19
     events = here.get("/api/runs/r/events", type="notice")["events"]
     assert {one["data"]["code"] for one in events} == {"orphaned"}
+
+
+def test_a_copy_of_a_living_trainers_spool_takes_nothing_from_it(
+    sync: Sync, here: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end has not come, and the number that the copy would give to it is the next record's."""
+    monkeypatch.setattr(recovery, "PATIENCE", 1.0)
+    copy = left(tmp_path / "copy", RECORDS[:-1])
+    with here.trainer(run="r", producer="p") as living:
+        living.hello()
+        living.store(*RECORDS[:-1])
+        code, out, _ = sync(copy, "--json")
+        (one,) = json.loads(out)["spools"]
+        assert (code, one["outcome"], one["sent"]) == (1, "not delivered", 0)
+        assert "expected the spool of a trainer that has ended" in one["reason"]
+        living.store(RECORDS[-1])
+    run = here.get("/api/runs/r")
+    assert (run["state"], run["producers"][0]["committed"]) == ("finished", 21)
+    assert sync(copy)[0] == 0
 
 
 def test_with_remove_what_was_delivered_is_deleted(sync: Sync, tmp_path: Path) -> None:
