@@ -167,7 +167,10 @@ def test_a_wrong_token_is_named(here: Served, tmp_path: Path, capsys: pytest.Cap
     """As the trainer would."""
     left(tmp_path / "usb", RECORDS, committed=21)
     assert main(["sync", str(tmp_path / "usb"), "--server", here.url, "--token", "wrong", "--json"]) == 1
-    (one,) = json.loads(capsys.readouterr().out)["spools"]
+    out, err = capsys.readouterr()
+    (one,) = json.loads(out)["spools"]
+    assert err.startswith("trainvitals: expected everything to be delivered, got 0 of 1 spools; r: not delivered: ")
+    assert err.count("\n") == 1
     assert "is the token right?" in one["reason"]
     assert (one["records"], one["sent"], one["known"]) == (22, 0, 0)
 
