@@ -58,6 +58,11 @@ def watch(
     something became non-finite once more, to find what broke first; a forward that changes more than buffers and
     parameters that are not trained may want it off. `keep_batches` keeps the first few such batches beside the spool,
     on this machine. Watching the same model twice returns the same Watch.
+
+    The Watch tells `run_id`, `url`, `state`, `spool_path`, `dropped` (records lost here) and `quarantined` (records
+    that the server refused for good). Records wait for a server in a spool below `directory` (default:
+    TRAINVITALS_DIR); all spools there come to at most 256 MiB, or 5 % of what is free on the disk where that is less;
+    TRAINVITALS_SPOOL_BYTES sets another limit.
     """
     loaded = resume if isinstance(resume, LoadedCheckpoint) else None
     models: Models = {"": model} if isinstance(model, nn.Module) else dict(model)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from trainvitals import wire
 from trainvitals.control.desk import Act, Desk
-from trainvitals.delivery.courier import Courier
 from trainvitals.delivery.depot import Depot, new_identity
 from trainvitals.delivery.survey import SUPERSEDED
 from trainvitals.options import Options
@@ -30,7 +29,8 @@ class Producer:
         self._actions: Mapping[str, Act] = {}
         self._depot: Depot | None = None
         self._desk: Desk | None = None
-        self._retired: list[Courier] = []
+        self._retired: list[Depot] = []  # of which some may still deliver
+        self._dropped = self._quarantined = 0  # by those that do no more
 
     def begin(self, base: Path, actions: Mapping[str, Act], first: wire.Record) -> None:
         """Open the first producer under `base`; `first` is its first record. Raises ConfigurationError."""
@@ -48,7 +48,8 @@ class Producer:
             text = "the steps went back; another producer of this process goes on"
             previous.put(wire.Notice(step=step, time=time.time(), code=SUPERSEDED, text=text))
             previous.courier.retire()
-            self._retired = [courier for courier in self._retired if courier.running] + [previous.courier]
+            self._forget()
+            self._retired.append(previous)
 
     def put(self, record: wire.Record) -> None:
         """Queue a record."""
@@ -77,15 +78,15 @@ class Producer:
 
     def stop(self) -> None:
         """Begin to deliver what is left; does not wait."""
-        for courier in self._retired:
-            courier.stop(0.0)
+        for depot in self._retired:
+            depot.courier.stop(0.0)
         if self._depot is not None:
             self._depot.stop()
 
     def wait(self, timeout: float) -> bool:
         """Wait until it is delivered; True if the server has everything of this producer."""
-        for courier in self._retired:
-            courier.wait(0.0)
+        for depot in self._retired:
+            depot.courier.wait(0.0)
         return self._depot is None or self._depot.courier.wait(timeout)
 
     def abandon(self) -> None:
@@ -99,13 +100,13 @@ class Producer:
 
     @property
     def dropped(self) -> int:
-        """Records lost here."""
-        return self._depot.dropped if self._depot else 0
+        """Records lost here, by all of them."""
+        return self._dropped + sum(depot.dropped for depot in self._all())
 
     @property
     def quarantined(self) -> int:
-        """Records that the server refused for good."""
-        return self._depot.quarantined if self._depot else 0
+        """Records that the server refused for good, of all of them."""
+        return self._quarantined + sum(depot.quarantined for depot in self._all())
 
     @property
     def connected(self) -> bool:
@@ -116,6 +117,16 @@ class Producer:
     def busy(self) -> bool:
         """Whether this thread is in the middle of handing something over; for signal handlers."""
         return any(one is not None and one.busy for one in (self._depot, self._desk))
+
+    def _all(self) -> list[Depot]:
+        return self._retired if self._depot is None else [*self._retired, self._depot]
+
+    def _forget(self) -> None:
+        """Let go of those that have ended, but for what they lost."""
+        over = [depot for depot in self._retired if not depot.courier.running]
+        self._dropped += sum(depot.dropped for depot in over)
+        self._quarantined += sum(depot.quarantined for depot in over)
+        self._retired = [depot for depot in self._retired if depot not in over]
 
     def _open(self, first: wire.Record) -> None:
         identity = new_identity(self._run, self._options, self._successions, self.follows)

@@ -333,12 +333,14 @@ Record = (
 
 
 class Hello(Message, frozen=True, tag="hello"):
-    """The first message. Records `first` to `next - 1` are held by the trainer's spool."""
+    """The first message. Records `first` to `next - 1` are held by the trainer's spool. `ended`: its process has, and
+    another one brings what it left, so that this is no sign of life."""
 
     protocol: int
     identity: Identity
     first: int
     next: int
+    ended: bool = False
 
 
 class Batch(Message, frozen=True, tag="batch"):

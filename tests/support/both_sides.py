@@ -174,7 +174,8 @@ class Channel:
         self.producer: runs.Producer | None = None
         self.ended = False
         trainer.session = TrainerSession(trainer.ledger.identity)
-        self.to_server.append(wire.encode(trainer.session.hello(trainer.ledger.first, trainer.ledger.next)))
+        ledger = trainer.ledger
+        self.to_server.append(wire.encode(trainer.session.hello(ledger.first, ledger.next, ledger.ended)))
 
     def end(self) -> None:
         """Both ends are gone, and what was on the way with them."""

@@ -20,29 +20,28 @@ NAME = "layouts"
 
 
 class Descriptions:
-    """The pieces of every layout there was, each with the number of the record that told it last."""
+    """The pieces of every layout there was, as it was told last, with the number of the record that told it
+    first. What could not be written yet is written with what comes next: it is a spare copy, for which no record
+    waits."""
 
     def __init__(self, folder: Path) -> None:
         self.size = 0  # bytes of the file
         self._path = folder / NAME
+        self._due = b""  # not yet written
         self._pieces: dict[tuple[int, int], tuple[int, bytes]] = {}  # by layout and offset
 
     def note(self, first: int, payloads: list[bytes]) -> None:
-        """Keep the layouts among records that are about to be written. Raises OSError."""
+        """Keep the layouts among records that were written. Raises OSError."""
         rows = [(first + place, data) for place, data in enumerate(payloads) if wire.tag(data) == "layout"]
         if not rows:
             return
-        data = b"".join(frame(*row) for row in rows)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, 0o600)
-        try:
-            write_all(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        self.size += len(data)
         for row in rows:
             self._take(*row)
+        data = b"".join(frame(*row) for row in rows)
+        self.size += len(data)
+        self._due += data
+        with suppress(OSError):
+            self._write()
 
     def read(self) -> None:
         """Take in what a process left behind, as far as it is whole."""
@@ -55,15 +54,27 @@ class Descriptions:
         """The layouts told by records before number `seq`, in messages of moderate length."""
         records: list[bytes] = []
         for _, payload in sorted(row for row in self._pieces.values() if row[0] < seq):
-            if records and sum(map(len, records)) + len(payload) > wire.MAX_BATCH_BYTES:
+            size = sum(map(len, records)) + len(payload)
+            if records and (size > wire.MAX_BATCH_BYTES or len(records) == wire.MAX_BATCH_RECORDS):
                 yield wire.Layouts(records=records)
                 records = []
             records.append(payload)
         if records:
             yield wire.Layouts(records=records)
 
+    def _write(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, 0o600)
+        try:
+            write_all(descriptor, self._due)
+            self._due = b""
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def _take(self, seq: int, payload: bytes) -> None:
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             record = wire.decode_record(payload)
             if isinstance(record, wire.Layout):
-                self._pieces[record.id, record.offset] = seq, payload
+                first, _ = self._pieces.get((record.id, record.offset), (seq, b""))
+                self._pieces[record.id, record.offset] = first, payload

@@ -24,9 +24,11 @@ class Ledger:
         self.next = 0
         self.committed = -1
         self.quarantined = 0
+        self.ended = False  # its process has, and another one delivers
         self.descriptions = descriptions.Descriptions(path)
         self._noted = -1  # the watermark on the disk
         self._refused: set[int] = set()
+        self._trouble = ""  # why a refused record could not be kept
 
     @property
     def delivered(self) -> bool:
@@ -65,7 +67,9 @@ class Ledger:
         try:
             quarantine.set_aside(self.path, seq, reason, batch.records[0] if batch is not None else b"")
         except OSError as error:
-            log.warning("record %d could not be kept in the quarantine: %s", seq, error)
+            if str(error) != self._trouble:  # else it is the same with thousands of records
+                log.warning("record %d could not be kept in the quarantine: %s", seq, error)
+            self._trouble = str(error)
 
     def note_watermark(self) -> None:
         """Write down what the server has, where it has changed. A lost one costs nothing but a repetition."""

@@ -84,10 +84,11 @@ class Link:
         return LOCAL_BACKOFF if address is None else limit
 
     async def _converse(self, connection: ClientConnection) -> None:
-        session = Session(self._ledger.identity)
+        ledger = self._ledger
+        session = Session(ledger.identity)
         beside = [asyncio.create_task(_keep_alive(connection))]
         try:
-            await connection.send(wire.encode(session.hello(self._ledger.first, self._ledger.next)))
+            await connection.send(wire.encode(session.hello(ledger.first, ledger.next, ledger.ended)))
             self._begin(session.receive(_same_protocol(await _receive(connection))))
             for layouts in self._ledger.missing_layouts(session.committed):
                 await connection.send(wire.encode(layouts))

@@ -1,9 +1,10 @@
 """Records that a server refused for good: kept beside the spool with the reason, framed as in a segment.
 
 They are evidence of a mistake, in the trainer or in the server, so the file stays when the rest of a delivered spool
-is removed.
+is removed. Where everything is refused, the first of it tells as much as all: past a limit records are only counted.
 """
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 from trainvitals.delivery.segments import frame, walk, write_all
 
 NAME = "quarantine"
+LIMIT_BYTES = 8 << 20  # as much as a segment
 
 
 class Aside(msgspec.Struct, frozen=True, array_like=True):
@@ -24,10 +26,12 @@ class Aside(msgspec.Struct, frozen=True, array_like=True):
 
 
 def set_aside(folder: Path, seq: int, reason: str, record: bytes) -> None:
-    """Add record `seq`. Raises OSError."""
+    """Add record `seq`. Raises OSError, also where the file is full."""
     data = frame(seq, msgspec.msgpack.encode(Aside(reason, time.time(), record)))
     descriptor = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
+        if os.fstat(descriptor).st_size + len(data) > LIMIT_BYTES:
+            raise OSError(errno.EFBIG, f"expected at most {LIMIT_BYTES} bytes of refused records, got more")
         write_all(descriptor, data)
         os.fsync(descriptor)
     finally:

@@ -177,6 +177,7 @@ def _ignore(command: wire.Command) -> None:
 def _count(done: Delivery, remains: Remains) -> None:
     done.records = remains.next - remains.first
     done.known = max(min(remains.known, remains.next - 1) - remains.first + 1, 0)
-    done.sent = max(remains.committed - max(remains.known, remains.first - 1), 0)
+    if remains.settled:  # else no server said what it has, and nothing was sent
+        done.sent = max(remains.committed - max(remains.known, remains.first - 1), 0)
     done.quarantined = remains.quarantined
     done.lost = remains.found.lost

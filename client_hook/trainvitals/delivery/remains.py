@@ -33,6 +33,7 @@ class Remains(Ledger):
         self.found = Survey()
         self.known = -1  # what the server had when it welcomed us
         self.settled = False
+        self.ended = True
         self._lock = lock
         self.kept: list[bytes] = []  # the epilogue, where the disk takes nothing
 
@@ -82,8 +83,12 @@ class Remains(Ledger):
 
     def _conclude(self) -> None:
         """Add the epilogue, whole or not at all."""
-        records = list(epilogue(self))
-        if not records:
+        records = list(epilogue(self, self.found.next))
+        heard = self.next == self.found.next + len(records)  # from another copy of this spool
+        if not heard:
+            records = list(epilogue(self, self.next))
+        self.found.lost += sum(record.count for record in records if isinstance(record, wire.Gap))
+        if heard or not records:
             return
         payloads = [wire.encode(record) for record in records]
         try:
@@ -140,15 +145,15 @@ def take(folder: Path) -> Remains | None:
     return Remains(folder, identity, lock)
 
 
-def epilogue(remains: Remains) -> Iterator[wire.Record]:
-    """What is to be said of a process that cannot say it any more. Times are those of its last write."""
+def epilogue(remains: Remains, following: int) -> Iterator[wire.Record]:
+    """What is to be said of a process that cannot say it any more, from number `following` on. Times are those of its
+    last write."""
     found, moment = remains.found, last_write(remains.path)
     if not remains.next:
         return
-    at_server = remains.next - found.next  # of what is torn, what the server has all the same
+    at_server = following - found.next  # of what is torn, what the server has all the same
     if found.torn and found.torn_records > at_server:
         reason = f"the last {found.torn} bytes of the spool were torn"
-        found.lost += found.torn_records - at_server
         yield wire.Gap(count=found.torn_records - at_server, reason=reason, since=moment, until=moment)
     for command in journalled(remains.path):
         state = found.commands.get(command, "delivered")

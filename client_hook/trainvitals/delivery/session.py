@@ -53,10 +53,10 @@ class Session:
     committed: int = -1  # everything up to here is on the server's disk
     sent_to: int = -1  # the newest record that the server can have
 
-    def hello(self, first: int, following: int) -> wire.Hello:
-        """The first message: records `first` to `following - 1` are held."""
+    def hello(self, first: int, following: int, ended: bool = False) -> wire.Hello:
+        """The first message: records `first` to `following - 1` are held, of a process that has `ended` perhaps."""
         self.sent_to = following - 1  # over an earlier connection
-        return wire.Hello(protocol=wire.PROTOCOL, identity=self.identity, first=first, next=following)
+        return wire.Hello(protocol=wire.PROTOCOL, identity=self.identity, first=first, next=following, ended=ended)
 
     def may_send(self) -> bool:
         """Whether another batch may go out."""

@@ -43,13 +43,13 @@ class Spool(Ledger):
         self.first = min(sizes, default=self.next)
         if self._descriptor < 0 or sizes[self._segment] >= self.retention.segment_bytes:
             self._rotate()
-        self.descriptions.note(self.next, payloads)
         try:
             write_all(self._descriptor, data)
         except OSError:
             self._take_back(sizes[self._segment])
             raise
         sizes[self._segment] += len(data)
+        self.descriptions.note(self.next, payloads)
         self.next += len(payloads)
 
     def welcome(self, committed: int) -> None:

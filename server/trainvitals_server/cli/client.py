@@ -30,11 +30,11 @@ class Unreachable(Failure):
     """No answer came: the server is away, which may pass."""
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of every verb that talks to a server."""
+def arguments(parser: argparse.ArgumentParser, role: str = "view or control") -> None:
+    """The options of every verb that talks to a server; `role` is what its token has to be good for."""
     where = parser.add_argument_group("which server")
     where.add_argument("--server", metavar="URL", help="its address (default: TRAINVITALS_SERVER, else the local one)")
-    where.add_argument("--token", help="a view or control token for --server (default: TRAINVITALS_TOKEN)")
+    where.add_argument("--token", help=f"a token for --server ({role}; default: TRAINVITALS_TOKEN)")
     where.add_argument("--directory", type=Path, help="the per-user directory (default: TRAINVITALS_DIR)")
 
 

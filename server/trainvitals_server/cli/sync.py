@@ -35,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spools", metavar="DIRECTORY", type=Path, help="where the spools lie")
     parser.add_argument("--remove", action="store_true", help="delete what was delivered, but for quarantines")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    client.arguments(parser)
+    client.arguments(parser, role="ingest")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -60,7 +60,9 @@ def run(options: argparse.Namespace) -> int:
         show_json({"server": address.url, "complete": complete, "spools": [entry(one) for one in done]})
     else:
         print("\n".join(describe(done, address.url)))
-    return 0 if complete else 1
+    if not complete:
+        raise Failure(complaint(done))
+    return 0
 
 
 async def deliver(
@@ -90,6 +92,13 @@ def describe(done: list[Delivery], url: str) -> list[str]:
     ]
     delivered = sum(one.outcome == "delivered" for one in done)
     return [table(HEADS, rows), f"{delivered} of {len(done)} spools are delivered to {safe(url)}"]
+
+
+def complaint(done: list[Delivery]) -> str:
+    """What is not delivered, in one line."""
+    left = [one for one in done if one.outcome != "delivered"]
+    first = f"{safe(left[0].run or left[0].path)}: {outcome(left[0])}"
+    return f"expected everything to be delivered, got {len(done) - len(left)} of {len(done)} spools; {first}"
 
 
 def outcome(one: Delivery) -> str:

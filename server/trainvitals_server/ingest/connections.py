@@ -15,10 +15,11 @@ MAX_CONNECTIONS = 4096  # trainers; see `MAX_PRODUCERS` of the books
 class Connection:
     """What is still to be sent to one trainer, in order."""
 
-    def __init__(self, producer: int, run: str, name: str) -> None:
+    def __init__(self, producer: int, run: str, name: str, *, ended: bool = False) -> None:
         self.producer = producer  # row id
         self.run = run
         self.name = name  # the producer's own id
+        self.ended = ended  # its process has; this brings what it left
         self.sent: set[str] = set()  # ids of the commands it was given
         self.displaced: asyncio.Future[Close] = asyncio.get_running_loop().create_future()
         self._outgoing: deque[wire.Message] = deque()

@@ -36,10 +36,10 @@ def enter(tx: Transaction, hello: wire.Hello) -> runs.Producer:
     before = runs.get(tx.connection, hello.identity.run)
     away = max(0.0, tx.now - before["last_seen"]) if before is not None else 0.0
     producer, new = runs.enter(tx.connection, hello.identity, tx.now)
-    if not new:
+    if not new and not hello.ended:
         runs.revive(tx.connection, producer.id)
     if runs.newest_producer(tx.connection, producer.run, producer.rank) == producer:
-        _lead(tx, producer, new=new, away=away)
+        _lead(tx, producer, new=new, back=not new and not hello.ended, away=away)
     missing = hello.first - producer.committed - 1
     if missing > 0:
         reason, last = "no longer held by the trainer", hello.first - 1
@@ -51,16 +51,17 @@ def enter(tx: Transaction, hello: wire.Hello) -> runs.Producer:
     if changed.state is None:  # the pulse may know nothing of this run, which may have ended long ago
         row = runs.get(tx.connection, producer.run)
         changed.state = row["state"] if row is not None else None
-    return producer
+    return producer._replace(ended=hello.ended)
 
 
-def _lead(tx: Transaction, producer: runs.Producer, *, new: bool, away: float) -> None:
-    """A rank's newest process says hello, after `away` seconds; a new one takes over from those before it."""
+def _lead(tx: Transaction, producer: runs.Producer, *, new: bool, back: bool, away: float) -> None:
+    """A rank's newest process says hello, `back` after `away` seconds; a new one takes over from those before it."""
     if new:
         close_alerts(tx, producer)
-    if producer.rank == 0:
-        back = "" if new else f"the trainer is back after {parting.span(away)}"
-        transitions.signal(tx, producer.run, "entered" if new else "contact", back)
+    if producer.rank == 0 and new:
+        transitions.signal(tx, producer.run, "entered")
+    if producer.rank == 0 and back:
+        transitions.signal(tx, producer.run, "contact", f"the trainer is back after {parting.span(away)}")
     if new:
         reason = "another process resumed the run, and the one before did not say how this ended"
         progress.abandon(tx, producer.run, reason, producer.producer, producer.rank)
@@ -116,6 +117,7 @@ class Intake:
         self._producer = found or who
         newest = runs.newest_producer(tx.connection, who.run, who.rank)
         self._newest = newest is not None and newest.id == who.id
+        self._lives = self._newest and not who.ended and who.rank == 0
         self._gathering = Gathering(self._producer, shown=self._newest)
         self._seq = 0
         self._orphaned = ""
@@ -138,7 +140,7 @@ class Intake:
         self._gathering.flush(self._tx, self._books)
         if self._gathering.sharded:
             join_shards(self._tx, self._books, self._producer)
-        if self._newest and self._producer.rank == 0 and self._tx.changes[self._producer.run].stored:
+        if self._lives and self._tx.changes[self._producer.run].stored:
             transitions.signal(self._tx, self._producer.run, "frames")
         if self._orphaned:
             self._bury(self._orphaned)

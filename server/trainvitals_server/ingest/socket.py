@@ -69,12 +69,22 @@ class Link:
     async def _enter(self, hello: wire.Hello) -> runs.Producer | Close:
         if len(self._parts.connections) >= MAX_CONNECTIONS:
             return self._session.close(TRY_AGAIN, f"expected at most {MAX_CONNECTIONS} trainers, got another one")
+        if hello.ended and self._lives(hello.identity):
+            return self._session.close(
+                TRY_AGAIN, "expected the spool of a trainer that has ended, got one's that is here"
+            )
         try:
             return await self._parts.write(partial(intake.enter, hello=hello))
         except StoreBusyError as error:
             return self._session.close(TRY_AGAIN, str(error))
         except ValueError as error:
             return self._session.close(POLICY, str(error))
+
+    def _lives(self, who: wire.Identity) -> bool:
+        """Whether a trainer is connected itself: the end that a copy of its spool tells of would take the number of its
+        next record."""
+        own = self._parts.connections.of(who.run, who.producer)
+        return own is not None and not own.ended
 
     async def _receive(self) -> wire.ToServer | Close:
         message = await self._websocket.receive()
@@ -87,12 +97,13 @@ class Link:
 
     async def _serve(self, producer: runs.Producer) -> Close:
         """Stream, with this connection known to the others."""
-        connection = Connection(producer.id, producer.run, producer.producer)
+        connection = Connection(producer.id, producer.run, producer.producer, ended=producer.ended)
         older = self._parts.connections.admit(connection)
         try:
             if older is not None:
                 older.displace(Close(POLICY, "displaced by a newer connection of the same producer"))
-            self._parts.pulse.connect(connection.run, connection.producer, self._parts.clock.monotonic())
+            moment = self._parts.clock.monotonic()
+            self._parts.pulse.connect(connection.run, connection.producer, moment, ended=producer.ended)
             self._tell(connection)
             connection.send(self._session.welcome(producer.committed))
             waiting = await asyncio.to_thread(self._waiting, producer)

@@ -71,12 +71,13 @@ class Pulse:
     def __init__(self, states: Iterable[tuple[str, str]] = (), now: float = 0.0) -> None:
         self._beats = {run: Beat(state, now, now) for run, state in states}
 
-    def connect(self, run: str, producer: int, now: float) -> None:
-        """A producer (row id) has a connection."""
+    def connect(self, run: str, producer: int, now: float, *, ended: bool = False) -> None:
+        """A producer (row id) has a connection; where its process has `ended`, it is another one's."""
         beat = self._beats.setdefault(run, Beat("starting", now, now))
         beat.producers.add(producer)
         beat.contact = beat.data = now
-        beat.orphaned = False
+        if not ended or beat.producers == {producer}:
+            beat.orphaned = ended
 
     def disconnect(self, run: str, producer: int, now: float, ended: str = parting.NEVER) -> None:
         """A producer has none any more; `ended` says how that came, as the reason of a run that is lost by it."""

@@ -22,6 +22,7 @@ class Producer(NamedTuple):
     last_time: float | None
     world_size: int
     launch: str
+    ended: bool = False  # on this connection: its process has, and another one brings what it left
 
 
 class Segment(NamedTuple):

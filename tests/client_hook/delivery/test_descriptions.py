@@ -71,3 +71,39 @@ def test_large_layouts_go_in_several_messages(tmp_path: Path) -> None:
     messages = list(kept.before(100))
     assert all(len(wire.encode(one)) <= wire.MAX_MESSAGE_BYTES for one in messages)
     assert told(messages) == pieces
+
+
+def test_many_small_layouts_go_in_several_messages(tmp_path: Path) -> None:
+    """A server takes no more records at once than a batch may have."""
+    kept = Descriptions(tmp_path)
+    pieces = [wire.Layout(id=n, offset=0, total=1, series=[wire.Series(n, "", wire.RUN, "s")]) for n in range(1001)]
+    kept.note(0, [wire.encode(one) for one in pieces])
+    messages = list(kept.before(2000))
+    assert [len(one.records) for one in messages] == [500, 500, 1]
+    assert told(messages) == pieces
+
+
+def test_frames_between_two_tellings_can_be_read(tmp_path: Path) -> None:
+    """What was told before the first record that is held is given, though it was told again behind it."""
+    spool = Spool(tmp_path / "spool/r/p", identity())
+    again = wire.Layout(id=1, offset=0, total=1, series=[wire.Series(0, "a", wire.NORM, wire.MEAN_MIN, 7)])
+    append(spool, layout(1), frame(0), frame(1), again)
+    spool.first = 2
+    assert told(list(spool.missing_layouts(1))) == [again]
+    spool.close()
+
+
+def test_no_record_waits_for_the_spare_copy(tmp_path: Path) -> None:
+    """It is written as soon as it can be."""
+    spool = Spool(tmp_path / "spool/r/p", identity())
+    file = spool.path / NAME
+    file.mkdir()
+    append(spool, layout(), frame(0))
+    assert spool.next == 2
+    file.rmdir()
+    other = wire.Layout(id=2, offset=0, total=1, series=[wire.Series(9, "", wire.RUN, wire.LOSS)])
+    append(spool, other)
+    found = Descriptions(spool.path)
+    found.read()
+    assert told(list(found.before(100))) == [layout(), other]
+    spool.close()

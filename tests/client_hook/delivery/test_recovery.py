@@ -93,6 +93,28 @@ def test_a_producer_that_is_followed_by_another_says_so(private_home: Path) -> N
     assert [one.code for one in of_type(spooled(first), wire.Notice)][-1] == "superseded"
 
 
+def test_what_an_earlier_producer_lost_stays_lost(private_home: Path) -> None:
+    """The watch counts for all of its producers, those that deliver no more included."""
+    model = small_net()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    alive = trainvitals.watch(model, optimizer, mode="offline", directory=private_home)
+    depot = alive._producer._depot
+    assert depot is not None
+    depot._outbox.limit = 0
+    counts = []
+    for step in (0, 1, 2, 3, 0, 1, 0, 1):
+        model(torch.rand(2, 3, 8, 8)).sum().backward()
+        optimizer.step()
+        alive.step(step)
+        if step == 0:
+            until(lambda: all(not one.courier.running for one in alive._producer._retired[:-1]))
+        counts.append(alive.dropped)
+    alive.close()
+    assert depot.dropped > 0
+    assert counts == sorted(counts)
+    assert alive.dropped == depot.dropped
+
+
 def test_several_watches_end_in_the_time_of_one(elsewhere: Served, private_home: Path) -> None:
     """Five seconds in all, though the server reads nothing any more; a real process, stopped by SIGTERM."""
     token = elsewhere.headers("ingest")["Authorization"].removeprefix("Bearer ")

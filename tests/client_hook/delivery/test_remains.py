@@ -123,6 +123,14 @@ def test_what_the_disk_lost_and_the_server_has_is_not_lost(tmp_path: Path) -> No
     assert isinstance(record, wire.Notice)
 
 
+def test_an_end_that_the_server_has_heard_is_not_said_again(tmp_path: Path) -> None:
+    """It was told by another copy of this spool, under the same numbers."""
+    path = left(tmp_path, RECORDS)
+    assert ends(path, committed=4) == []
+    ((seq, _),) = ends(path, committed=3)
+    assert seq == 4
+
+
 @pytest.mark.parametrize(
     ("states", "outcome"),
     [
@@ -209,3 +217,19 @@ def test_a_living_spool_keeps_its_quarantine_when_it_is_closed(tmp_path: Path) -
     spool.acknowledge(3)
     spool.close()
     assert [one.name for one in spool.path.iterdir()] == ["quarantine"]
+
+
+def test_a_quarantine_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that refuses everything fills no disk, and no log; what it refused is counted."""
+    monkeypatch.setattr(quarantine, "LIMIT_BYTES", 200)
+    spool = Spool(tmp_path / "spool/r/p", identity())
+    append(spool, *map(notice, range(20)))
+    for seq in range(20):
+        spool.set_aside(seq, "never")
+    assert spool.quarantined == 20
+    assert 1 <= len(quarantine.read(spool.path)) < 5
+    assert (spool.path / quarantine.NAME).stat().st_size <= 200
+    assert sum("could not be kept in the quarantine" in one.message for one in caplog.records) == 1
+    spool.close()

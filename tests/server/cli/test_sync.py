@@ -1,6 +1,7 @@
 """`sync`: spools carried from elsewhere, delivered by hand."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from served import Served
 from spools import append, frame, identity, layout, left, notice
 from trainvitals import wire
+from trainvitals.delivery import recovery
 from trainvitals.delivery.spool import Spool
 from trainvitals_server.cli import main
 
@@ -67,6 +69,52 @@ def test_a_folder_that_cannot_be_written_is_delivered_too(sync: Sync, here: Serv
     assert [one["data"]["code"] for one in events if one["data"]["code"] == "orphaned"] == ["orphaned"]
 
 
+def test_another_copy_of_a_killed_trainers_spool_brings_nobody_back(sync: Sync, here: Served, tmp_path: Path) -> None:
+    """What the server has heard of its end is not said twice, and a delivery is no sign of life."""
+    copy = shutil.copytree(left(tmp_path / "one", RECORDS[:-1]), tmp_path / "two/spool/r/p")
+    assert sync(tmp_path / "one")[0] == 0
+    before = here.get("/api/runs/r")
+    assert before["state"] == "lost"
+    for _ in range(2):
+        code, out, _ = sync(copy, "--json")
+        (one,) = json.loads(out)["spools"]
+        assert (code, one["records"], one["sent"], one["known"], one["lost"]) == (0, 22, 0, 22, 0)
+    after = here.get("/api/runs/r")
+    assert (after["state"], after["reason"]) == ("lost", before["reason"])
+    events = here.get("/api/runs/r/events", type="notice")["events"]
+    assert [one["data"]["code"] for one in events] == ["orphaned"]
+
+
+def test_what_a_trainer_left_does_not_make_a_lost_run_live(sync: Sync, here: Served, tmp_path: Path) -> None:
+    """Its frames come from the disk of a process that is dead."""
+    path = left(tmp_path / "one", RECORDS[:9])
+    assert sync(shutil.copytree(path, tmp_path / "two"))[0] == 0
+    left(tmp_path / "three", RECORDS[:-1])
+    assert sync(tmp_path / "three")[0] == 0
+    assert here.get("/api/runs/r")["step"] == 19
+    events = here.get("/api/runs/r/events", type="notice")["events"]
+    assert {one["data"]["code"] for one in events} == {"orphaned"}
+
+
+def test_a_copy_of_a_living_trainers_spool_takes_nothing_from_it(
+    sync: Sync, here: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end has not come, and the number that the copy would give to it is the next record's."""
+    monkeypatch.setattr(recovery, "PATIENCE", 1.0)
+    copy = left(tmp_path / "copy", RECORDS[:-1])
+    with here.trainer(run="r", producer="p") as living:
+        living.hello()
+        living.store(*RECORDS[:-1])
+        code, out, _ = sync(copy, "--json")
+        (one,) = json.loads(out)["spools"]
+        assert (code, one["outcome"], one["sent"]) == (1, "not delivered", 0)
+        assert "expected the spool of a trainer that has ended" in one["reason"]
+        living.store(RECORDS[-1])
+    run = here.get("/api/runs/r")
+    assert (run["state"], run["producers"][0]["committed"]) == ("finished", 21)
+    assert sync(copy)[0] == 0
+
+
 def test_with_remove_what_was_delivered_is_deleted(sync: Sync, tmp_path: Path) -> None:
     """And only then."""
     path = left(tmp_path / "usb", RECORDS)
@@ -117,9 +165,14 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path, capsys: pytest.C
 
 def test_a_wrong_token_is_named(here: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As the trainer would."""
-    left(tmp_path / "usb", RECORDS)
-    assert main(["sync", str(tmp_path / "usb"), "--server", here.url, "--token", "wrong"]) == 1
-    assert "is the token right?" in capsys.readouterr().out
+    left(tmp_path / "usb", RECORDS, committed=21)
+    assert main(["sync", str(tmp_path / "usb"), "--server", here.url, "--token", "wrong", "--json"]) == 1
+    out, err = capsys.readouterr()
+    (one,) = json.loads(out)["spools"]
+    assert err.startswith("trainvitals: expected everything to be delivered, got 0 of 1 spools; r: not delivered: ")
+    assert err.count("\n") == 1
+    assert "is the token right?" in one["reason"]
+    assert (one["records"], one["sent"], one["known"]) == (22, 0, 0)
 
 
 def test_a_folder_without_spools_is_refused(sync: Sync, tmp_path: Path) -> None:

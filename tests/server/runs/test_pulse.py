@@ -27,6 +27,17 @@ def test_a_run_that_had_ended_before_the_server_came_up_stays_ended() -> None:
     assert not pulse.connected("run")
 
 
+def test_who_brings_what_a_dead_process_left_is_no_contact() -> None:
+    """Unless a living one is there too."""
+    pulse = Pulse([("run", "lost")])
+    pulse.connect("run", 1, 0.0, ended=True)
+    assert list(pulse.signals(1.0)) == []
+    pulse.connect("run", 2, 1.0)
+    assert [one.signal for one in pulse.signals(2.0)] == ["contact"]
+    pulse.connect("run", 1, 2.0, ended=True)
+    assert [one.signal for one in pulse.signals(3.0)] == ["contact"]
+
+
 def test_another_thread_may_ask_while_runs_come_and_go() -> None:
     """As summaries do."""
     pulse = Pulse()
