@@ -57,6 +57,13 @@ class Books:
             sheet.steps[layout] = -1 if step is None else step
         return sheet.steps[layout]
 
+    def change(self, who: runs.Producer, number: int) -> None:
+        """A layout of a trainer's has another form from now on."""
+        before = self._sheets[who.id].layouts.pop(number, None) if who.id in self._sheets else None
+        if before is not None:
+            forget_plan(before.declared)
+        self.sums.pop((who.run, who.launch), None)
+
     def close(self, who: runs.Producer) -> None:
         """A trainer has left: its sheet goes, and what was added up with it, with the sheets that were opened for
         that. Whoever goes on opens its own again."""
@@ -64,6 +71,7 @@ class Books:
         for one in self.sums.pop((who.run, who.launch), ()):
             for source in one.sources:
                 self._drop(source.layout.producer)
+            forget_plan(one.target.declared)
 
     def _drop(self, producer: int) -> None:
         sheet = self._sheets.pop(producer, None)
