@@ -37,7 +37,7 @@ UNKNOWN: Object = {
     "ranks": {"size": 1, "seen": 0, "states": {}, "troubled": []},
 }
 UNDER_WAY = ("starting", "live", "stalled")
-KEPT_RUNS = 16384  # some 5 KiB each, and as much again while it is under way; a list of more is made anew each time
+KEPT_RUNS = 16384  # some 3 KiB each, and as much again while it is under way; a list of more is made anew each time
 OPEN_ALERTS = ("firing", "acknowledged", "regressed")
 
 
