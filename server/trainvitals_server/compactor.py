@@ -30,7 +30,12 @@ class Compactor:
     def changed(self) -> list[Shelf]:
         """The shelves of layouts whose frames have come further since they were noted."""
         with self._database.reading() as connection:
-            return [shelf for shelf in shelves.list_all(connection) if self._seen.get(shelf.layout) != shelf]
+            there = shelves.list_all(connection)
+        if len(self._seen) > len(there):  # runs were deleted
+            known = {shelf.layout for shelf in there}
+            self._seen = {layout: shelf for layout, shelf in self._seen.items() if layout in known}
+            self._troubled &= known
+        return [shelf for shelf in there if self._seen.get(shelf.layout) != shelf]
 
     def note(self, shelf: Shelf) -> None:
         """All that was due about this shelf is done."""

@@ -53,17 +53,17 @@ def test_a_reset_within_a_frame(running: Ward, enter: Enter) -> None:
 
 @pytest.mark.parametrize("ping", [0.7, pytest.param(20.0, marks=pytest.mark.chaos)])
 def test_a_connection_that_leads_nowhere(visited: Ward, enter: Enter, ping: float) -> None:
-    """Nobody says so: it is found out by the pings, twice their distance at most, and another one is opened."""
+    """Nobody says so: it is found out by the pings, in less than twice their distance, and another one is opened."""
     training = visited.train(server=visited.proxy.url, plants=(f"ping={ping}",)).under_way()
     until(lambda: visited.proxy.accepted == 1)
-    with visited.fault(f"black hole that stays, pings every {ping:g} s", "detected ≤ 40 s (2 pings)") as row:
+    with visited.fault(f"black hole that stays, pings every {ping:g} s", "detected ≤ 40 s (less than 2 pings)") as row:
         visited.proxy.swallow()
         begin = time.monotonic()
         until(lambda: training.go_on(0.1) or visited.proxy.accepted > 1, 2 * ping + 10)
         took = time.monotonic() - begin
     row.note = f"detected after {took:.1f} s"
     enter(row)
-    assert took < 2 * ping + SLACK
+    assert took < max(2 * ping, SLACK)  # the new connection included
 
 
 @pytest.mark.chaos

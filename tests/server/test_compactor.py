@@ -1,15 +1,27 @@
 """A running server compacts in the background, and nobody who asks can tell."""
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from served import Served, frame, layout, until
+from stored import Stored
 from trainvitals import wire
 from trainvitals_server import compactor
 from trainvitals_server.store import compaction
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Stored]:
+    """One without a server."""
+    with Stored(tmp_path) as made:
+        yield made
+
 
 COLUMNS = [(f"layer{place}", wire.PARAMETER, wire.GRAD_NORM) for place in range(12)]
 RUN = "/api/runs/run-1"
@@ -66,3 +78,18 @@ def test_a_layout_that_cannot_be_read_keeps_no_other_from_being_compacted(
         until(lambda: rows(served, "spans"))
         until(lambda: "layout 1 could not be compacted" in caplog.text)
     assert caplog.text.count("could not be compacted") == 1
+
+
+def test_what_was_deleted_is_not_remembered(database: Stored) -> None:
+    """Neither that it was looked at nor that there was trouble with it."""
+    layouts = [database.layout(database.producer(), number, ("a", "min")) for number in range(2)]
+    for one in layouts:
+        database.tell(database.order[0], one, np.arange(4), np.ones((4, 1), np.float32))
+    looking = compactor.Compactor(database.database)
+    for shelf in looking.changed():
+        looking.note(shelf)
+    looking.complain(layouts[0])
+    database.connection.execute("DELETE FROM shelves WHERE layout = ?", (layouts[0],))
+    assert looking.changed() == []
+    assert set(looking._seen) == {layouts[1]}
+    assert not looking._troubled

@@ -133,6 +133,14 @@ def pages(control: str) -> None:
 
 
 @planted
+def cache(size: str) -> None:
+    """The writer keeps at most so many KiB of the database's pages in memory."""
+    from trainvitals_server.store import database
+
+    database.CACHE_KIB = int(size)
+
+
+@planted
 def migrating(statement: str) -> None:
     """The process dies before the given statement of the migrations is executed, counted over all of them."""
     import sqlite_utils

@@ -25,6 +25,7 @@ from trainvitals.layers import Norm
 
 log = logging.getLogger("trainvitals")
 CLEAN_STEPS = 10  # observed steps without a corrupt statistic that verify a repair
+REMEMBERED = 4096  # commands; a server hands one out again only until it expires, 30 s later
 
 
 class RefusedError(TrainvitalsError):
@@ -65,7 +66,7 @@ class Desk:
         self._lock = threading.RLock()  # a signal handler may come in between, on the same thread
         self._orders: deque[Order] = deque()
         self._watched: list[Order] = []
-        self._seen: set[str] = set()
+        self._seen: dict[str, None] = {}  # the latest
         self._closed = False
         self.step = 0
 
@@ -79,7 +80,9 @@ class Desk:
         """On the background thread: refuse, or journal and queue."""
         with self._lock:
             known = command.id in self._seen
-            self._seen.add(command.id)
+            self._seen[command.id] = None
+            if len(self._seen) > REMEMBERED:
+                del self._seen[next(iter(self._seen))]
         if known:
             log.info("command %s came again and was ignored", command.id)
             return

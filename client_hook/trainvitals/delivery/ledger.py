@@ -13,6 +13,8 @@ from trainvitals.home import write_private
 
 log = logging.getLogger("trainvitals")
 
+REMEMBERED = 4096  # refused records; one that is refused again later is set aside and counted twice
+
 
 class Ledger:
     """Records `first` to `next` - 1 of one producer are held; the server has those up to `committed`."""
@@ -27,7 +29,7 @@ class Ledger:
         self.ended = False  # its process has, and another one delivers
         self.descriptions = descriptions.Descriptions(path)
         self._noted = -1  # the watermark on the disk
-        self._refused: set[int] = set()
+        self._refused: dict[int, None] = {}  # the latest
         self._trouble = ""  # why a refused record could not be kept
 
     @property
@@ -58,7 +60,9 @@ class Ledger:
             return
         if not self._refused:
             log.warning("the server refused record %d for good: %s; it is kept in %s", seq, reason, self.path)
-        self._refused.add(seq)
+        self._refused[seq] = None
+        if len(self._refused) > REMEMBERED:
+            del self._refused[next(iter(self._refused))]
         self.quarantined += 1
         reader = self.reader()
         reader.seek(seq)

@@ -23,7 +23,8 @@ log = logging.getLogger("trainvitals")
 BACKOFF = 0.5, 30.0  # seconds, first and last upper bound
 LOCAL_BACKOFF = 1.0  # the last bound where the server is on this machine
 FOREIGN_BACKOFF = 300.0  # the last bound where the server speaks another protocol, which only an update changes
-PING = 20.0  # seconds between pings, and for their answer
+PING = 20.0  # seconds between pings
+SILENCE = 1.9  # pings; a server of which nothing has come for so long is gone: found out, and left, within 40 s
 GOODBYE = 0.5  # seconds for the server to answer our closing
 FOREIGN = re.compile(r"expected protocol (\d{1,9}), got \d")  # how a server refuses a hello of another protocol
 _jitter = random.Random()  # noqa: S311 - jitter is no secret; our own, since the global generator is the user's
@@ -86,15 +87,16 @@ class Link:
     async def _converse(self, connection: ClientConnection) -> None:
         ledger = self._ledger
         session = Session(ledger.identity)
-        beside = [asyncio.create_task(_keep_alive(connection))]
+        heard = Heard()
+        beside = [asyncio.create_task(_ping(connection, heard)), asyncio.create_task(_watch(connection, heard))]
         try:
             await connection.send(wire.encode(session.hello(ledger.first, ledger.next, ledger.ended)))
-            self._begin(session.receive(_same_protocol(await _receive(connection))))
+            self._begin(session.receive(_same_protocol(await _receive(connection, heard))))
             for layouts in self._ledger.missing_layouts(session.committed):
                 await connection.send(wire.encode(layouts))
             beside.append(asyncio.create_task(self._send(connection, session)))
             while True:
-                self._react(session.receive(await _receive(connection)))
+                self._react(session.receive(await _receive(connection, heard)))
                 self.fresh.set()
         finally:
             for task in beside:
@@ -168,17 +170,33 @@ def _opening(address: Address) -> connect:
     return connect(address.websocket, proxy=None, **options)  # type: ignore[arg-type]
 
 
-async def _keep_alive(connection: ClientConnection) -> None:
-    """Ping; a server that does not answer in time is gone."""
+class Heard:
+    """When the server was heard of last (monotonic seconds). Whatever comes counts, the answer to a ping as any other
+    message: on a slow line that answer waits until what was sent before has arrived."""
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+
+    def note(self) -> None:
+        """Now."""
+        self.at = time.monotonic()
+
+
+async def _ping(connection: ClientConnection, heard: Heard) -> None:
+    """So that a server which has nothing to say is heard of, `PING` seconds after its last answer."""
     while True:
         await asyncio.sleep(PING)
-        try:
-            async with asyncio.timeout(PING):  # of the sending too, which waits where nobody reads
-                await (await connection.ping(os.urandom(4)))
-        except TimeoutError:
-            with contextlib.suppress(Exception):
-                connection.transport.abort()
-            return
+        await (await connection.ping(os.urandom(4)))  # also the sending waits where nobody reads
+        heard.note()
+
+
+async def _watch(connection: ClientConnection, heard: Heard) -> None:
+    """A silent server is gone. Measured from what was heard last, so that however a connection dies, it takes less
+    than two pings to find out: a ping is sent within one, and its answer has the rest of `SILENCE`."""
+    while (left := heard.at + SILENCE * PING - time.monotonic()) > 0:
+        await asyncio.sleep(left)
+    with contextlib.suppress(Exception):
+        connection.transport.abort()
 
 
 def _same_protocol(message: wire.ToTrainer) -> wire.ToTrainer:
@@ -197,8 +215,9 @@ def _foreign(error: ConnectionClosed | ForeignError) -> str | None:
     return f"speaks protocol {found[1]}, this trainer {wire.PROTOCOL}: update trainvitals on {older}'s side"
 
 
-async def _receive(connection: ClientConnection) -> wire.ToTrainer:
+async def _receive(connection: ClientConnection, heard: Heard) -> wire.ToTrainer:
     data = await connection.recv()
+    heard.note()
     if isinstance(data, str):
         raise ProtocolError(f"expected a binary message, got text {data[:40]!r}")
     try:

@@ -78,7 +78,10 @@ class Recovery:
 
     async def sweep(self) -> None:
         """Deliver what is left behind now, if there is a server."""
-        for folder in [folder for one in self._directories for folder in find_spools(one)]:
+        folders = [folder for one in self._directories for folder in find_spools(one)]
+        self._left &= set(folders)  # what is gone needs no memory
+        self._not_before = {folder: self._not_before[folder] for folder in folders if folder in self._not_before}
+        for folder in folders:
             if folder in self._left or self._not_before.get(folder, 0.0) > time.monotonic():
                 continue
             if self._find() is None:

@@ -1,14 +1,16 @@
 """What the writer remembers between batches so that it need not ask the database: layouts, their newest steps, and
-what the rules remember. Everything here can be forgotten at any time and is then read again."""
+what the rules remember. Everything here can be forgotten at any time and is then read again; what belongs to a trainer
+is forgotten when it leaves."""
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainvitals_server.rules import Memory
-from trainvitals_server.store import frames, rule_states, series
+from trainvitals_server.rules import Memory, forget_plan
+from trainvitals_server.store import frames, rule_states, runs, series
 from trainvitals_server.store.transactions import Connection
 
-MAX_PRODUCERS = 8192  # twice as many as may be connected; a sheet takes some 20 KiB
+MAX_PRODUCERS = 8192  # twice as many as may be connected; a sheet takes some 10 KiB, columns that no other has 0.4 each
 
 
 @dataclass
@@ -25,15 +27,16 @@ class Books:
     """Sheets by producer (row id). Used by the writer's thread only."""
 
     def __init__(self) -> None:
-        self._sheets: dict[int, Sheet] = {}
+        self._sheets: OrderedDict[int, Sheet] = OrderedDict()  # the one used last at the end
         self.sums: dict[tuple[str, str], Any] = {}  # by run and launch: what joining.py adds up
 
     def sheet(self, connection: Connection, producer: int) -> Sheet:
         """The producer's sheet, opened if need be."""
         if producer not in self._sheets:
             if len(self._sheets) >= MAX_PRODUCERS:
-                self.forget()
+                self._drop(next(iter(self._sheets)))
             self._sheets[producer] = Sheet(Memory(rule_states.load(connection, producer)))
+        self._sheets.move_to_end(producer)
         return self._sheets[producer]
 
     def layout(self, connection: Connection, producer: int, number: int) -> series.Layout | None:
@@ -54,7 +57,29 @@ class Books:
             sheet.steps[layout] = -1 if step is None else step
         return sheet.steps[layout]
 
+    def change(self, who: runs.Producer, number: int) -> None:
+        """A layout of a trainer's has another form from now on."""
+        before = self._sheets[who.id].layouts.pop(number, None) if who.id in self._sheets else None
+        if before is not None:
+            forget_plan(before.declared)
+        self.sums.pop((who.run, who.launch), None)
+
+    def close(self, who: runs.Producer) -> None:
+        """A trainer has left: its sheet goes, and what was added up with it, with the sheets that were opened for
+        that. Whoever goes on opens its own again."""
+        self._drop(who.id)
+        for one in self.sums.pop((who.run, who.launch), ()):
+            for source in one.sources:
+                self._drop(source.layout.producer)
+            forget_plan(one.target.declared)
+
+    def _drop(self, producer: int) -> None:
+        sheet = self._sheets.pop(producer, None)
+        for layout in sheet.layouts.values() if sheet is not None else ():
+            forget_plan(layout.declared)
+
     def forget(self) -> None:
         """Start afresh, because something was rolled back."""
-        self._sheets.clear()
+        for producer in tuple(self._sheets):
+            self._drop(producer)
         self.sums.clear()

@@ -34,8 +34,7 @@ def declare(tx: Transaction, books: Books, producer: runs.Producer, record: wire
     columns[place] = ids
     declared[place] = record.series
     series.save(tx.connection, producer.id, record.id, columns, declared)
-    books.sheet(tx.connection, producer.id).layouts.pop(record.id, None)
-    books.sums.pop((producer.run, producer.launch), None)
+    books.change(producer, record.id)
 
 
 def _check(record: wire.Layout) -> None:

@@ -12,7 +12,7 @@ newest; as it goes on, however late, they are completed in order.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,7 +195,7 @@ def _store(tx: Transaction, books: Books, one: Sum, stretch: frames.Stretch, ski
     # Of steps that were skipped no gradient reached a weight; the layout that says so is another one.
     taken = ~skipped
     present = None if stretch.present is None else stretch.present[taken]
-    columns = tuple(series for series in target.declared if series is not None)
+    columns = cast(tuple[wire.Series, ...], target.declared)  # whole, so none is None; the same tuple each time
     block = Block(columns, stretch.steps[taken], stretch.times[taken], stretch.values[taken], present, ())
     if len(block.steps):
         judge_block(tx, books, leader, block, newest=shown)

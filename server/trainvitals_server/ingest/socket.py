@@ -111,6 +111,7 @@ class Link:
             return await self._until_first(connection, producer)
         finally:
             if self._parts.connections.dismiss(connection):
+                self._parts.writer.submit(lambda tx: self._parts.books.close(producer))  # behind what it sent
                 self._note_end(connection)
 
     async def _until_first(self, connection: Connection, producer: runs.Producer) -> Close:

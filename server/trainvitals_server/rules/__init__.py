@@ -8,8 +8,8 @@ count observed frames. Rules are pure: no clock, no database, and of ours only `
 The numbers in the rules' docstrings are those of the project's list of health rules.
 """
 
-from trainvitals_server.rules.block import Block, Finding, Severity
+from trainvitals_server.rules.block import Block, Finding, Severity, forget_plan
 from trainvitals_server.rules.judging import Memory, judge
 from trainvitals_server.rules.registry import Rule, rules
 
-__all__ = ["Block", "Finding", "Memory", "Rule", "Severity", "judge", "rules"]
+__all__ = ["Block", "Finding", "Memory", "Rule", "Severity", "forget_plan", "judge", "rules"]

@@ -1,8 +1,8 @@
 """What goes into a rule and what comes out of it."""
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -58,7 +58,7 @@ class Block:
     def apart(self) -> "tuple[Plan, Floats, Bools]":
         """All values, and which are there, in the order of the plan. They are taken out of the frames at once: for a
         block of one frame a single copy costs a tenth of one copy per rule."""
-        plan = plan_of(Layout(self.columns))
+        plan = plan_of(self.columns)
         values = self.values[:, plan.places].astype(np.float64)
         if self.present is None:
             present = np.ones(values.shape, dtype=bool)
@@ -72,7 +72,7 @@ class Layout:
     """What the columns of a block hold, worked out once for each tuple of columns (told apart by identity: hashing
     thousands of structs would cost more than looking)."""
 
-    def __init__(self, columns: tuple[wire.Series, ...]) -> None:
+    def __init__(self, columns: tuple[wire.Series | None, ...]) -> None:
         self.columns = columns
 
     def __hash__(self) -> int:
@@ -97,16 +97,37 @@ class Plan:
 NONE: tuple[tuple[str, ...], slice] = ((), slice(0, 0))
 
 
-@lru_cache(maxsize=1024)
-def plan_of(layout: Layout) -> Plan:
-    """The layout's plan."""
+MAX_PLANS = 1024  # of layouts in use; where there are more, they are worked out again
+_plans: OrderedDict[Layout, Plan] = OrderedDict()  # the one used last at the end
+
+
+def plan_of(columns: tuple[wire.Series, ...]) -> Plan:
+    """The plan of these columns, which is kept."""
+    layout = Layout(columns)
+    plan = _plans.get(layout)
+    if plan is None:
+        plan = _plans[layout] = make_plan(columns)
+        if len(_plans) > MAX_PLANS:
+            _plans.popitem(last=False)
+    else:
+        _plans.move_to_end(layout)
+    return plan
+
+
+def forget_plan(columns: tuple[wire.Series | None, ...]) -> None:
+    """Let go of a plan, and with it of the columns, which whoever used them does not need any more."""
+    _plans.pop(Layout(columns), None)
+
+
+def make_plan(columns: tuple[wire.Series, ...]) -> Plan:
+    """How to take these columns apart."""
     found: dict[Key, list[tuple[int, int]]] = defaultdict(list)
-    for place, series in enumerate(layout.columns):
+    for place, series in enumerate(columns):
         found[series.kind, series.stat].append((series.order, place))
     places, groups = list[int](), dict[Key, tuple[tuple[str, ...], slice]]()
     for key, pairs in found.items():
         own = [place for _, place in sorted(pairs)]
-        layers = tuple(layout.columns[place].layer for place in own)
+        layers = tuple(columns[place].layer for place in own)
         groups[key] = layers, slice(len(places), len(places) + len(own))
         places += own
     return Plan(np.array(places, dtype=np.int64), groups)

@@ -101,7 +101,7 @@ def fill(levels: Floats, before: Floats) -> Floats:
     return np.take_along_axis(rows, np.maximum.accumulate(newest, axis=0), axis=0)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def places(known: tuple[str, ...], seen: tuple[str, ...]) -> tuple[tuple[str, ...], Ints, Ints]:
     """All the layers by name, and the places among them of the known ones and of those seen now."""
     layers = tuple(sorted({*known, *seen}))

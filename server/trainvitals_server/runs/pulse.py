@@ -65,8 +65,8 @@ class Beat:
 
 
 class Pulse:
-    """Every run that has not ended, by id. `now` is the time at which the server came up: nothing can have been lost
-    before anyone could listen."""
+    """Every run that has neither ended nor been lost a while ago, by id. `now` is the time at which the server came up:
+    nothing can have been lost before anyone could listen."""
 
     def __init__(self, states: Iterable[tuple[str, str]] = (), now: float = 0.0) -> None:
         self._beats = {run: Beat(state, now, now) for run, state in states}
@@ -131,9 +131,10 @@ class Pulse:
         return 1 / each if each else None
 
     def signals(self, now: float) -> Iterator[Said]:
-        """What the clock says of each run: `silent`, `gone`, or `contact` again. Forgets those that have ended."""
+        """What the clock says of each run: `silent`, `gone`, or `contact` again. Forgets those that have ended, and
+        those that are lost: whoever comes back says hello, and that tells the state."""
         for run, beat in tuple(self._beats.items()):
-            if beat.state not in OPEN:
+            if beat.state not in OPEN or (beat.state == "lost" and not beat.producers):
                 self._forget(run, beat, now)
                 continue
             what = self._signal(beat, now)

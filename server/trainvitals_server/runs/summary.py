@@ -1,8 +1,11 @@
 """The summary of a run: one line of the list, the head of its page."""
 
 import threading
-from collections import defaultdict
-from dataclasses import replace
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, NamedTuple
 
 from trainvitals_server.alerts import Alert
@@ -33,6 +36,8 @@ UNKNOWN: Object = {
     "severity": [],
     "ranks": {"size": 1, "seen": 0, "states": {}, "troubled": []},
 }
+UNDER_WAY = ("starting", "live", "stalled")
+KEPT_RUNS = 16384  # some 3 KiB each, and as much again while it is under way; a list of more is made anew each time
 OPEN_ALERTS = ("firing", "acknowledged", "regressed")
 
 
@@ -44,51 +49,53 @@ class Findings(NamedTuple):
     nonfinite_layers: list[str]
 
 
+@dataclass
+class Memory:
+    """What is kept of one run. No two runs or moments have the same `version`."""
+
+    version: int
+    summary: tuple[int, Object] | None = None  # with the version it is of
+    findings: Findings | None = None
+    vitals: Vitals | None = None
+
+
 class Summaries:
     """Summaries, each computed again only after its run has changed. What frames alone cannot change is kept until
-    something else comes, or a frame in which a layer breaks or heals. Any thread may ask."""
+    something else comes, or a frame in which a layer breaks or heals, and of a run that is over it is let go. Only
+    what was asked for is kept, of the `KEPT_RUNS` that were asked for last. Any thread may ask."""
 
     def __init__(self, database: Database, pulse: Pulse, stories: Stories) -> None:
         self._database = database
         self._pulse = pulse
         self._stories = stories
-        self._versions: defaultdict[str, int] = defaultdict(int)
-        self._kept: dict[str, tuple[int, Object]] = {}
-        self._findings: dict[str, Findings] = {}
-        self._vitals: dict[str, Vitals] = {}
+        self._versions = count()
+        self._kept: OrderedDict[str, Memory] = OrderedDict()
         self._lock = threading.Lock()
 
     def note(self, changes: Changes) -> None:
         """These runs have changed."""
         with self._lock:
             for run, changed in changes.items():
-                self._versions[run] += 1
-                if self._says_more(run, changed):
-                    self._findings.pop(run, None)
-
-    def _says_more(self, run: str, changed: RunChanges) -> bool:
-        """Whether a change is more than frames like those before."""
-        if changed.events or changed.alerts or changed.series or changed.commands or changed.state:
-            return True
-        return run in self._findings and self._vitals[run].changed(changed.frames)
+                if (kept := self._kept.get(run)) is not None:
+                    kept.version = next(self._versions)
+                    if says_more(kept.vitals, changed):
+                        kept.findings = kept.vitals = None
 
     def touch(self, run: str) -> None:
         """This run has changed in what only memory knows, such as who is connected."""
         with self._lock:
-            self._versions[run] += 1
+            if (kept := self._kept.get(run)) is not None:
+                kept.version = next(self._versions)
 
     def forget(self, run: str) -> None:
         """This run is gone; one of the same id may come."""
         with self._lock:
-            self._versions[run] += 1
-            for kept in (self._kept, self._findings, self._vitals):
-                kept.pop(run, None)
+            self._kept.pop(run, None)
 
     def of(self, run: str) -> Object | None:
         """A run's summary; None where there is no such run."""
-        with self._lock:
-            version = self._versions[run]
-            kept = self._kept.get(run)
+        with self._memory(run) as memory:
+            version, kept = memory.version, memory.summary
         if kept is not None and kept[0] == version:
             return kept[1]
         with self._database.reading() as connection:
@@ -98,10 +105,24 @@ class Summaries:
                 if "interrupted" in str(error):  # it only took too long
                     raise
                 return self._damaged(connection, run, error)
-        if summary is not None:
-            with self._lock:
-                self._kept[run] = (version, summary)
+        with self._lock:
+            if summary is None:
+                self._kept.pop(run, None)
+            elif self._kept.get(run) is memory:
+                memory.summary = version, summary
+                if summary["state"] not in UNDER_WAY:
+                    memory.findings = memory.vitals = None
         return summary
+
+    @contextmanager
+    def _memory(self, run: str) -> Iterator[Memory]:
+        """What is kept of a run, with the lock held."""
+        with self._lock:
+            memory = self._kept.setdefault(run, Memory(next(self._versions)))
+            self._kept.move_to_end(run)
+            if len(self._kept) > KEPT_RUNS:
+                self._kept.popitem(last=False)
+            yield memory
 
     def all(self) -> list[Object]:
         """Every run's summary, the worst first, then the newest."""
@@ -190,8 +211,8 @@ class Summaries:
 
     def _find(self, run: str) -> Findings:
         """Findings as they were kept, or new ones; these are kept where nothing came while they were made."""
-        with self._lock:
-            kept, version = self._findings.get(run), self._versions[run]
+        with self._memory(run) as memory:
+            kept, version = memory.findings, memory.version
         if kept is not None:
             return kept
         with self._database.reading() as connection:  # a snapshot that holds all of this version
@@ -202,9 +223,16 @@ class Summaries:
             found = Findings(story, alerts.find(connection, run), history.nonfinite_layers(rows, values))
         vitals = Vitals(counters, values)
         with self._lock:
-            if self._versions[run] == version:
-                self._findings[run], self._vitals[run] = found, vitals
+            if memory.version == version:
+                memory.findings, memory.vitals = found, vitals
         return found
+
+
+def says_more(vitals: Vitals | None, changed: RunChanges) -> bool:
+    """Whether a change is more than frames like those before, whose `vitals` these are."""
+    if changed.events or changed.alerts or changed.series or changed.commands or changed.state:
+        return True
+    return vitals is not None and vitals.changed(changed.frames)
 
 
 def _ending(row: Any) -> str:

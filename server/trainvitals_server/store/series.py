@@ -17,7 +17,7 @@ UNDECLARED = -1  # in a layout's columns: a piece of it has not arrived
 _columns = msgspec.msgpack.Decoder(tuple[wire.Series | None, ...])
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)  # each with all its strings, some 250 bytes a column
 def _decode(declared: bytes) -> tuple[wire.Series | None, ...]:
     """What some columns are. The same tuple for the same bytes: a thousand runs of one network share it, and what is
     worked out from it."""

@@ -9,6 +9,7 @@ import torch
 import trainvitals
 from loops import batches, of_type, small_net, spooled, train_fp16
 from trainvitals import wire
+from trainvitals.control import desk
 
 
 class Trainer:
@@ -204,3 +205,13 @@ def test_stop_and_save_do_what_they_say(tmp_path: Path) -> None:
     saved = next(update for update in trainer.updates() if update.id == "c1" and update.state == "applied")
     assert Path(saved.result["path"]) == tmp_path / "x_step3.pth"
     assert (tmp_path / "x_step3.pth").exists()
+
+
+def test_only_the_latest_commands_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that never stops sending costs no memory."""
+    monkeypatch.setattr(desk, "REMEMBERED", 3)
+    trainer = Trainer(allow=())
+    for one in ("a", "b", "b", "c", "d"):
+        trainer.send(one)
+    assert list(trainer.desk._seen) == ["b", "c", "d"]
+    assert [update.id for update in trainer.updates()] == ["a", "b", "c", "d"]

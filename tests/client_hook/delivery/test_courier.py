@@ -12,7 +12,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from trainvitals import wire
-from trainvitals.delivery import clocks, quarantine, retention
+from trainvitals.delivery import clocks, ledger, quarantine, retention
 from trainvitals.delivery import link as link_module
 from trainvitals.delivery import spool as spool_module
 from trainvitals.delivery.courier import Courier
@@ -244,6 +244,15 @@ def test_what_is_refused_is_kept_and_counted(sender: Sender, server: FakeServer)
     assert [path.name for path in sender.spool.path.iterdir()] == ["quarantine"]
 
 
+def test_only_the_latest_refusals_are_remembered(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that refuses everything for weeks costs no memory; what it refuses twice in a row counts once."""
+    monkeypatch.setattr(ledger, "REMEMBERED", 2)
+    for seq in (0, 0, 1, 2, 2):
+        sender.spool.set_aside(seq, "no")
+    assert sender.spool.quarantined == 3
+    assert list(sender.spool._refused) == [1, 2]
+
+
 def test_a_second_server_gets_what_the_first_one_had(
     sender: Sender, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +313,26 @@ def test_a_server_that_falls_silent_is_left(
     until(lambda: len(server.hellos) == 3, 10)
     sender.put(load)
     until(lambda: numbers(server.stored) == list(range(load + 1)))
+
+
+def test_a_server_that_says_anything_is_there(
+    sender: Sender, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow line the answer to a ping waits behind what was sent before; an acknowledgement is as good."""
+    until(lambda: sender.courier.connected)
+    monkeypatch.setattr(link_module, "PING", 0.2)
+    server.deaf = True
+    server.stop()
+    server.start()
+    until(lambda: len(server.hellos) == 2)
+    server.deaf = False
+    said, begin = 0, time.monotonic()
+    while time.monotonic() < begin + 5 * link_module.PING:
+        server.say(wire.Ack(seq=-1))
+        said += 1
+        threading.Event().wait(link_module.PING / 10)
+    assert len(server.hellos) == 2, said
+    until(lambda: len(server.hellos) == 3)
 
 
 def test_a_wrong_token_is_said_once_and_training_goes_on(

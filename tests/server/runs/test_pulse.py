@@ -38,6 +38,20 @@ def test_who_brings_what_a_dead_process_left_is_no_contact() -> None:
     assert [one.signal for one in pulse.signals(3.0)] == ["contact"]
 
 
+def test_a_lost_run_is_forgotten_and_known_again_when_it_comes_back() -> None:
+    """Thousands of killed trainings cost nothing; whoever comes back says hello, which tells that it was lost."""
+    pulse = Pulse([("run", "live")], 0.0)
+    (said,) = pulse.signals(100.0)
+    assert said.signal == "gone"
+    pulse.note(told("run", "lost"), 100.0)
+    assert list(pulse.signals(101.0)) == []
+    assert not pulse._beats
+    pulse.note(told("run", "lost"), 200.0)
+    pulse.connect("run", 1, 200.0)
+    (said,) = pulse.signals(201.0)
+    assert said.signal == "contact"
+
+
 def test_another_thread_may_ask_while_runs_come_and_go() -> None:
     """As summaries do."""
     pulse = Pulse()

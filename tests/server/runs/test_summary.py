@@ -9,6 +9,7 @@ import pytest
 from served import Served, frame, layout, until
 from trainvitals import wire
 from trainvitals_server.changes import Frame
+from trainvitals_server.runs import summary
 from trainvitals_server.runs.vitals import Vitals
 from trainvitals_server.store import history
 
@@ -79,3 +80,31 @@ def test_only_counters_of_faults_and_only_rank_0_matter() -> None:
     assert not vitals.changed([told([0.0, 7.0, 1.0], rank=1)])
     assert not vitals.changed([told([0.0, 7.0, 1.0], present=[False, True, False])])
     assert vitals.changed([told([0.0, 7.0, 1.0], present=[True, True, False])])
+
+
+def test_nothing_is_kept_of_runs_that_nobody_asks_for(served: Served) -> None:
+    """And of those that ended only what the list shows."""
+    kept = served.service.parts.summaries._kept
+    with served.trainer() as trainer:
+        trainer.hello()
+        trainer.store(layout(LOSS), frame(0, [1.0]))
+        assert not kept
+        served.get("/api/runs/run-1")
+        assert kept["run-1"].findings is not None
+        trainer.store(wire.Lifecycle(step=1, time=1e6, state="finished"))
+        assert served.get("/api/runs/run-1")["state"] == "finished"
+    assert kept["run-1"].findings is None
+    assert kept["run-1"].summary is not None
+    assert served.ask("GET", "/api/runs/none").status_code == 404
+    assert list(kept) == ["run-1"]
+
+
+def test_the_run_that_was_asked_for_least_lately_makes_room(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list shows all of them all the same."""
+    monkeypatch.setattr(summary, "KEPT_RUNS", 2)
+    for name in ("a", "b", "c"):
+        with served.trainer(name, name) as trainer:
+            trainer.hello()
+            trainer.store(layout(LOSS), frame(0, [1.0]))
+    assert {run["id"] for run in served.get("/api/runs")["runs"]} == {"a", "b", "c"}
+    assert len(served.service.parts.summaries._kept) == 2
