@@ -21,7 +21,7 @@ from trainvitals_server.cli import client, place, tables
 from trainvitals_server.cli.bar import Bar
 from trainvitals_server.cli.failure import Failure, warn
 from trainvitals_server.cli.text import show_json, table
-from trainvitals_server.errors import NewerSchemaError
+from trainvitals_server.errors import SchemaError
 from trainvitals_server.store.asking import Desk, QuestionError, spelled
 from trainvitals_server.store.database import ReadError, open_reading
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
             connection.execute("BEGIN")
             with closing(Desk(connection, name, options.first, options.last)) as desk:
                 answer(options, *desk.ask(options.sql, options.seconds))
-    except (QuestionError, ReadError, NewerSchemaError) as error:
+    except (QuestionError, ReadError, SchemaError) as error:
         raise Failure(str(error)) from error
     return 0
 

@@ -26,9 +26,9 @@ class Found(NamedTuple):
 
 
 def check(path: Path, progress: Progress) -> Found:
-    """Look at the database at `path`. Raises `ReadError` where nothing at all can be read, `NewerSchemaError`."""
+    """Look at the database at `path`. Raises `ReadError` where nothing at all can be read, `SchemaError`."""
     with closing(open_reading(path)) as connection:
-        schema.check_version(sqlite_utils.Database(connection))
+        schema.check_made(sqlite_utils.Database(connection))
         names = [row["id"] for row in runs.names(connection)]
         ticks = count(1)
         connection.set_progress_handler(lambda: progress(next(ticks), 0), PACE)
