@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import sqlite_utils
 
-from trainvitals_server.store import alerts, events, pieces, runs, schema, series
+from trainvitals_server.store import alerts, events, pieces, pyramid, runs, schema, series
 from trainvitals_server.store.database import open_reading
 from trainvitals_server.store.packing import unpack
 
@@ -64,6 +64,7 @@ def _run(connection: sqlite3.Connection, run: str) -> Iterator[str]:
     except pieces.UNREADABLE as error:
         yield f"run {run}: where its points are cannot be read: {error}"
         return
+    yield from _buckets(connection, run)
     told: set[int] = set()
     for part in parts:
         for one, reason in pieces.unreadable(connection, part):
@@ -71,6 +72,19 @@ def _run(connection: sqlite3.Connection, run: str) -> Iterator[str]:
                 told.add(one)
                 name = " ".join(filter(None, columns[one][1:4])) if one in columns else f"series {one}"
                 yield f"run {run}: {name} cannot be read in steps {part.low} to {part.high}: {reason}"
+
+
+def _buckets(connection: sqlite3.Connection, run: str) -> Iterator[str]:
+    """The layouts of whose pyramid a level cannot be read, and so no wide range of their series."""
+    for producer in runs.producer_rows(connection, run):
+        for layout in series.outlines(connection, [producer["id"]]):
+            for level, steps, read in pyramid.levels(connection, layout):
+                try:
+                    for _ in read:
+                        pass
+                except pieces.UNREADABLE as error:
+                    name = f"the buckets of {steps:,} steps (layout {layout.id}, level {level})"
+                    yield f"run {run}: {name} cannot be read: {error}"
 
 
 def _describe(connection: sqlite3.Connection, run: str) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from trainvitals_server.store import points, runs, series
 from trainvitals_server.store.stretch import Stretch, join
 
-UNREADABLE = (sqlite3.Error, zstandard.ZstdError, msgspec.MsgspecError, ValueError, TypeError, IndexError)
+MISSHAPEN = (zstandard.ZstdError, msgspec.MsgspecError, ValueError, TypeError, IndexError)  # what blobs say is wrong
+UNREADABLE = (sqlite3.Error, *MISSHAPEN)
 HEIGHT = 8192  # frames in a piece, at most
 MOST = 1 << 53  # no step is larger
 

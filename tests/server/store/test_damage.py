@@ -12,6 +12,7 @@ import pytest
 from kept import contents, tell
 from served import Served, frame, layout, until
 from trainvitals import wire
+from trainvitals_server.cli import main
 from trainvitals_server.errors import StoreBusyError
 from trainvitals_server.store import backup, checking
 from trainvitals_server.store.backup import back_up
@@ -156,6 +157,35 @@ def test_a_chunk_with_a_flipped_byte_spoils_its_own_series_only(tmp_path: Path, 
     found = checking.check(database, no_progress)
     assert found.problems
     assert all(" cannot be read in steps 0 to " in problem for problem in found.problems)
+
+
+SPOILED = {
+    "buckets": "UPDATE fresh_buckets SET odd = x'00' WHERE odd IS NOT NULL",
+    "layout": "UPDATE layouts SET declared = x'00'",
+    "event": "UPDATE events SET record = x'c1' WHERE id = (SELECT max(id) FROM events)",
+}
+
+
+@pytest.mark.parametrize("what", sorted(SPOILED))
+def test_what_is_spoiled_is_told_in_one_line_and_the_run_can_be_carried_away(
+    private_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """`check` finds it, buckets too; `query` answers or says why not; `export` copies everything as it is."""
+    with Served(private_home) as served:
+        tell(served, "r1", frames=100)
+    path, copy = private_home / "trainvitals.db", tmp_path / "r1.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute(SPOILED[what]).rowcount > 0
+    found = checking.check(path, no_progress)
+    assert found.problems
+    assert all(problem.startswith("run r1: ") and " cannot be read" in problem for problem in found.problems)
+    assert main(["query", "r1", "--sql", "select count(*) from points"]) == (0 if what == "buckets" else 1)
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == (0 if what == "buckets" else 1)
+    assert main(["export", "r1", str(copy)]) == 0
+    assert capsys.readouterr().err == ""
+    assert count(copy, "frames") + count(copy, "spans") > 0
+    assert checking.check(copy, no_progress).problems
 
 
 def count(path: Path, table: str) -> int:
