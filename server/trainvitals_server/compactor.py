@@ -30,7 +30,12 @@ class Compactor:
     def changed(self) -> list[Shelf]:
         """The shelves of layouts whose frames have come further since they were noted."""
         with self._database.reading() as connection:
-            return [shelf for shelf in shelves.list_all(connection) if self._seen.get(shelf.layout) != shelf]
+            found = shelves.list_all(connection)
+        gone = self._seen.keys() - {shelf.layout for shelf in found}
+        for layout in gone:  # with its run; another one may be given its id
+            del self._seen[layout]
+            self._troubled.discard(layout)
+        return [shelf for shelf in found if self._seen.get(shelf.layout) != shelf]
 
     def note(self, shelf: Shelf) -> None:
         """All that was due about this shelf is done."""
