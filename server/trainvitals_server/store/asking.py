@@ -28,6 +28,7 @@ import numpy as np
 from trainvitals_server.errors import ServerError
 from trainvitals_server.jsontext import dumps
 from trainvitals_server.store import alerts, events, pieces, series
+from trainvitals_server.store.database import DAMAGE
 from trainvitals_server.store.pieces import Piece
 from trainvitals_server.store.stretch import Stretch
 
@@ -102,7 +103,7 @@ class Desk:
         try:
             self._list(run, 0 if low is None else low, pieces.MOST if high is None else high)
             self._fill(run)
-        except pieces.UNREADABLE as error:
+        except DAMAGE as error:
             self._answers.close()
             raise QuestionError(f"run {run} cannot be read: {error}; `trainvitals check` says more") from error
         self._harden()
@@ -201,7 +202,7 @@ class Desk:
     def _read(self, piece: Piece, column: int, one: int) -> Stretch:
         try:
             return pieces.read(self._source, piece, np.array([column]))
-        except pieces.UNREADABLE as error:
+        except DAMAGE as error:
             name = " ".join(filter(None, self._names[one]))
             self._trouble = f"{name} cannot be read in steps {piece.low} to {piece.high}: {error}"
             raise

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import sqlite_utils
 
 from trainvitals_server.store import alerts, events, pieces, pyramid, runs, schema, series
-from trainvitals_server.store.database import open_reading
+from trainvitals_server.store.database import DAMAGE, open_reading
 from trainvitals_server.store.packing import unpack
 
 PACE = 200_000  # instructions between two signs of life, while nobody knows how many there will be
@@ -56,12 +56,12 @@ def _run(connection: sqlite3.Connection, run: str) -> Iterator[str]:
     for what, read in (("its description", _describe), ("its events", _events), ("its alerts", alerts.find)):
         try:
             read(connection, run)
-        except pieces.UNREADABLE as error:
+        except DAMAGE as error:
             yield f"run {run}: {what} cannot be read: {error}"
     try:
         columns = {row.id: row for row in series.list_all(connection, run)}
         parts = pieces.list_pieces(connection, run)
-    except pieces.UNREADABLE as error:
+    except DAMAGE as error:
         yield f"run {run}: where its points are cannot be read: {error}"
         return
     yield from _buckets(connection, run)
@@ -82,7 +82,7 @@ def _buckets(connection: sqlite3.Connection, run: str) -> Iterator[str]:
                 try:
                     for _ in read:
                         pass
-                except pieces.UNREADABLE as error:
+                except DAMAGE as error:
                     name = f"the buckets of {steps:,} steps (layout {layout.id}, level {level})"
                     yield f"run {run}: {name} cannot be read: {error}"
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import msgspec
 import sqlite_utils
 import zstandard
 
@@ -23,7 +24,8 @@ BUSY_SECONDS = 2.0  # how long a transaction waits for another process's lock be
 CACHE_KIB = 16 << 10
 
 ReadError = sqlite3.Error  # what a read may raise; the driver is known in this room only
-DAMAGE = (sqlite3.Error, zstandard.ZstdError)  # the same, where what was read is unpacked
+MISSHAPEN = (zstandard.ZstdError, msgspec.MsgspecError, ValueError, TypeError, IndexError)  # a blob is not what it was
+DAMAGE = (sqlite3.Error, *MISSHAPEN)  # what reading may raise, where what was read is unpacked
 
 
 class Database:

@@ -12,8 +12,8 @@ import sqlite_utils
 
 from trainvitals_server.errors import FileRefusedError
 from trainvitals_server.store import compaction, schema, shelves
+from trainvitals_server.store.database import MISSHAPEN
 from trainvitals_server.store.newfile import write_database
-from trainvitals_server.store.pieces import MISSHAPEN
 from trainvitals_server.store.possessions import TABLES, Table
 from trainvitals_server.store.space import free_pages
 

@@ -164,6 +164,25 @@ SPOILED = {
     "layout": "UPDATE layouts SET declared = x'00'",
     "event": "UPDATE events SET record = x'c1' WHERE id = (SELECT max(id) FROM events)",
 }
+NEWEST = {"buckets": "layout = (SELECT max(id) FROM layouts)", "event": "run = 'r1'"}  # of the run told last
+
+
+@pytest.mark.parametrize("what", ["buckets", "event"])
+def test_a_run_whose_rows_are_spoiled_is_told_and_the_list_goes_on(private_home: Path, what: str) -> None:
+    """The other runs are as they were; what cannot be read of this one is said in one line."""
+    with Served(private_home) as served:
+        tell(served, "r2")
+        tell(served, "r1", frames=100)
+    with closing(sqlite3.connect(private_home / "trainvitals.db")) as connection, connection:
+        connection.execute("UPDATE frames SET n = n + 1 WHERE layout = (SELECT max(id) FROM layouts)")
+        connection.execute(SPOILED[what] + " AND " + NEWEST[what])
+    with Served(private_home) as served:
+        listed = {run["id"]: run["verdict"]["text"] for run in served.get("/api/runs")["runs"]}
+        assert "its records cannot be read" in listed["r1"]
+        assert "cannot be read" not in listed["r2"]
+        path = {"buckets": "data?series=4&points=2", "event": "events"}[what]
+        answer = served.ask("GET", f"/api/runs/r1/{path}")
+        assert (answer.status_code, "cannot be read: " in answer.json()["detail"]) == (500, True)
 
 
 @pytest.mark.parametrize("what", sorted(SPOILED))
