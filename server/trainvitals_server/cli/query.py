@@ -47,6 +47,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Answer."""
+    if not options.seconds > 0:  # nan neither
+        raise Failure(f"--seconds: expected more than 0, got {options.seconds:g}", code=2)
     for file in filter(None, (options.csv, options.parquet)):
         if file.exists():
             raise Failure(f"expected the name of a file that is not there yet, got {str(file)!r}")

@@ -199,6 +199,9 @@ def test_query_prints_a_table_json_csv_and_parquet(served: Served, say: Tell, tm
     many = "with recursive t(i) as (select 1 union all select i + 1 from t limit 5000) select i from t"
     code, out, err = say("query", "r1", "--sql", many)
     assert (len(out.splitlines()), "only the first 1000 rows" in err) == (1001, True)
+    for seconds in ("nan", "0", "-1"):
+        code, out, err = say("query", "r1", "--sql", "select 1", f"--seconds={seconds}")
+        assert (code, out, "--seconds: expected more than 0" in err) == (2, "", True)
     code, out, err = say("query", "r1", "--sql", "drop view points")
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     code, _, err = say("query", "r1", "--sql", "select 1 as a, 2 as a", "--parquet", tmp_path / "y.parquet")
