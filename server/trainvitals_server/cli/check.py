@@ -31,5 +31,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         show_json({"database": str(path), "runs": found.runs, "problems": found.problems})
     else:
-        print("\n".join(map(safe, found.problems)) or f"{safe(path)}: {found.runs} run{'s' * (found.runs != 1)}, all is well")
+        runs = f"{found.runs} run{'s' if found.runs != 1 else ''}"
+        print("\n".join(map(safe, found.problems)) or f"{safe(path)}: {runs}, all is well")
     return 1 if found.problems else 0
