@@ -42,10 +42,10 @@ HOW = f"""\
 Each size stores its share of {STEPS:,} steps x {LAYERS} layers x 4 statistics, every value float32 noise around a
 drifting size of its own, one in a million NaN, infinite or a spike. Batches of 30 frames go through the one writer
 with everything that it does (decoding, rules, frames, buckets, fsync). "writer" is the CPU of that thread for
-ingest, "its jobs" what compaction adds to it, "background" the CPU of the thread that compresses. "first and last
-tenth" compares the writer's CPU per frame at both ends of the run. Bytes are those of the database's pages in use
-after compaction, divided by the points; free pages of the file are used again. Memory is the largest resident set
-of the whole process, questions included.
+ingest, "its jobs" what compaction and upkeep add to it, "background" the CPU of the thread that compresses. "first
+and last tenth" compares the writer's CPU per frame at both ends of the run. Bytes are those of the database's pages
+in use after compaction, divided by the points; "of the file" is all of it, after the upkeep, which looks every minute
+as in a server, has given free pages back. Memory is the largest resident set of the whole process, questions included.
 
 Questions are asked 40 times each about random series and steps, 500 points or columns, through the functions behind
 `/api/runs/RUN/data`, `/heatmap` and `/at`. The load average says what else was going on on these cores: "worst,

@@ -24,7 +24,8 @@ from trainvitals_server.ingest import intake
 from trainvitals_server.ingest.books import Books
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.ingest.writer import Writer
-from trainvitals_server.store import heatmap, history, runs, series
+from trainvitals_server.life import deleting, upkeep
+from trainvitals_server.store import heatmap, history, runs, series, space
 from trainvitals_server.store.database import Database
 
 RUN = "generated"
@@ -53,6 +54,7 @@ class Measured:
         self.parts: list[tuple[int, float]] = []  # frames so far, CPU of the writer so far
         self.asked: dict[str, list[tuple[float, float]]] = {}  # seconds, and of CPU
         self.memory = 0
+        self.free = 0  # pages
         self._done = threading.Event()
 
     def store(self) -> float:
@@ -88,6 +90,7 @@ class Measured:
     def _compact(self) -> None:
         compactor = Compactor(self.database)
         over = False  # with the run
+        look = time.monotonic() + upkeep.LOOK_SECONDS
         while not over:
             over = self._done.wait(0.1)
             for shelf in compactor.changed():
@@ -96,6 +99,9 @@ class Measured:
                         for at in range(0, len(stage), TOGETHER):
                             self._jobs(stage[at : at + TOGETHER])
                 compactor.note(shelf)
+            if over or time.monotonic() >= look:
+                self._tidy()
+                look = time.monotonic() + upkeep.LOOK_SECONDS
         self.compacting = time.thread_time()
 
     def _jobs(self, jobs: Sequence[Callable[[Any], None]]) -> None:
@@ -108,6 +114,20 @@ class Measured:
             wall, cpu = future.result()
             self.busy += cpu
             self.longest = max(self.longest, wall)
+
+    def _tidy(self) -> None:
+        """Give free pages back to the disk, as the server's upkeep does: in jobs of a few milliseconds."""
+
+        def work(connection: Any) -> None:
+            until = time.monotonic() + deleting.JOB_SECONDS
+            while space.shrink(connection, deleting.PAGES) > 0 and time.monotonic() < until:
+                pass
+            self.free = space.free_pages(connection)
+
+        self._jobs([work])
+        while self.free:
+            time.sleep(deleting.REST_SECONDS)
+            self._jobs([work])
 
     def _ask_along(self) -> None:
         while not self._done.wait(0.25):

@@ -42,7 +42,7 @@ from trainvitals_server.notifications.sender import Sender
 from trainvitals_server.parts import Parts, open_parts
 from trainvitals_server.runs import ticker, warming
 from trainvitals_server.settings import Settings
-from trainvitals_server.store.database import DAMAGE
+from trainvitals_server.store.database import DAMAGE, MISSHAPEN
 
 ROOMS = (
     runs,
@@ -134,7 +134,8 @@ def add_refusals(app: FastAPI) -> None:
     async def damaged(request: Request, error: Exception) -> Response:
         what = [f"run {request.path_params['run']}"] if "run" in request.path_params else ["the database"]
         what += [f"series {request.query_params['series']}"] if "series" in request.query_params else []
-        log.error("%s of %s cannot be read: %s", request.url.path, ", ".join(what), error)
+        cause = error if isinstance(error, MISSHAPEN) else None  # says where: a mistake of ours may look the same
+        log.error("%s of %s cannot be read: %s", request.url.path, ", ".join(what), error, exc_info=cause)
         detail = f"{', '.join(what)[:200]} cannot be read: {error}; `trainvitals check` says what else"
         return refusal(RefusedError(500, detail))
 

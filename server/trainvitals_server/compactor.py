@@ -30,12 +30,12 @@ class Compactor:
     def changed(self) -> list[Shelf]:
         """The shelves of layouts whose frames have come further since they were noted."""
         with self._database.reading() as connection:
-            there = shelves.list_all(connection)
-        if len(self._seen) > len(there):  # runs were deleted
-            known = {shelf.layout for shelf in there}
-            self._seen = {layout: shelf for layout, shelf in self._seen.items() if layout in known}
-            self._troubled &= known
-        return [shelf for shelf in there if self._seen.get(shelf.layout) != shelf]
+            found = shelves.list_all(connection)
+        gone = self._seen.keys() - {shelf.layout for shelf in found}
+        for layout in gone:  # with its run; another one may be given its id
+            del self._seen[layout]
+            self._troubled.discard(layout)
+        return [shelf for shelf in found if self._seen.get(shelf.layout) != shelf]
 
     def note(self, shelf: Shelf) -> None:
         """All that was due about this shelf is done."""

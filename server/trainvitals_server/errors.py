@@ -4,7 +4,8 @@ ServerError: base of every error raised on purpose by this package
 ├── SettingsError (also ValueError): the server cannot be started like this
 ├── StoreBusyError: the database cannot be used now (locked, disk full); the same again later may succeed
 │   ├── SlowReadError: a read was ended because it took too long
-│   └── NewerSchemaError: a newer program made or changed the database; this one leaves it alone
+│   └── SchemaError: the database is none of this program's; it is left alone
+│       └── NewerSchemaError: a newer program made or changed it
 ├── FileRefusedError: a file that was to be imported or opened is not what it should be; nothing was changed
 │   └── RunExistsError: it holds a run that is there already
 └── RefusedError: a request that gets an answer of 4xx; `status` and one line
@@ -27,7 +28,11 @@ class SlowReadError(StoreBusyError):
     """A read took longer than reads may."""
 
 
-class NewerSchemaError(StoreBusyError):
+class SchemaError(StoreBusyError):
+    """The database holds something else than this program keeps; it was not changed."""
+
+
+class NewerSchemaError(SchemaError):
     """The database was written by a newer program; the message names both versions."""
 
 

@@ -11,7 +11,7 @@ from trainvitals_server.cli import place
 from trainvitals_server.cli.bar import Bar
 from trainvitals_server.cli.failure import Failure
 from trainvitals_server.cli.text import safe, show_json
-from trainvitals_server.errors import NewerSchemaError
+from trainvitals_server.errors import SchemaError
 from trainvitals_server.store.backup import back_up
 from trainvitals_server.store.database import ReadError
 
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         with Bar("copying") as bar:
             size = back_up(source, options.file, bar.show)
-    except (ReadError, NewerSchemaError) as error:
+    except (ReadError, SchemaError) as error:
         raise Failure(f"{source} could not be copied, and nothing was kept: {error}") from error
     if options.json:
         show_json({"file": str(options.file), "bytes": size})

@@ -9,7 +9,7 @@ from trainvitals_server.cli import place
 from trainvitals_server.cli.bar import Bar
 from trainvitals_server.cli.failure import Failure
 from trainvitals_server.cli.text import safe, show_json
-from trainvitals_server.errors import NewerSchemaError
+from trainvitals_server.errors import SchemaError
 from trainvitals_server.store.checking import check
 from trainvitals_server.store.database import ReadError
 
@@ -26,10 +26,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         with Bar("checking") as bar:
             found = check(path, bar.show)
-    except (ReadError, NewerSchemaError) as error:
+    except (ReadError, SchemaError) as error:
         raise Failure(f"{path} cannot be read: {error}") from error
     if options.json:
         show_json({"database": str(path), "runs": found.runs, "problems": found.problems})
     else:
-        print("\n".join(map(safe, found.problems)) or f"{safe(path)}: {found.runs} runs, all is well")
+        runs = f"{found.runs} run{'s' if found.runs != 1 else ''}"
+        print("\n".join(map(safe, found.problems)) or f"{safe(path)}: {runs}, all is well")
     return 1 if found.problems else 0

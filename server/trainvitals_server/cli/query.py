@@ -21,7 +21,7 @@ from trainvitals_server.cli import client, place, tables
 from trainvitals_server.cli.bar import Bar
 from trainvitals_server.cli.failure import Failure, warn
 from trainvitals_server.cli.text import show_json, table
-from trainvitals_server.errors import NewerSchemaError
+from trainvitals_server.errors import SchemaError
 from trainvitals_server.store.asking import Desk, QuestionError, spelled
 from trainvitals_server.store.database import ReadError, open_reading
 
@@ -47,6 +47,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Answer."""
+    if not options.seconds > 0:  # nan neither
+        raise Failure(f"--seconds: expected more than 0, got {options.seconds:g}", code=2)
     for file in filter(None, (options.csv, options.parquet)):
         if file.exists():
             raise Failure(f"expected the name of a file that is not there yet, got {str(file)!r}")
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
             connection.execute("BEGIN")
             with closing(Desk(connection, name, options.first, options.last)) as desk:
                 answer(options, *desk.ask(options.sql, options.seconds))
-    except (QuestionError, ReadError, NewerSchemaError) as error:
+    except (QuestionError, ReadError, SchemaError) as error:
         raise Failure(str(error)) from error
     return 0
 

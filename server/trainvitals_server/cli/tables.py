@@ -13,6 +13,7 @@ from trainvitals_server.cli.failure import Failure
 from trainvitals_server.store.asking import spelled
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one at the beginning of a text
+OURS = ("-Infinity", "-inf")  # a value and a class of values: words of ours, whatever they begin with
 GROUP = 50_000  # rows in a group of a Parquet file, and for which types are found out
 
 Rows = Iterator[tuple[Any, ...]]
@@ -41,7 +42,7 @@ def _write(file: TextIO, names: Iterable[str], rows: Rows) -> None:
 
 def harmless(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: such a text gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) and value != "-Infinity" else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) and value not in OURS else value
 
 
 def write_parquet(path: Path, names: Sequence[str], rows: Rows) -> None:

@@ -116,6 +116,7 @@ class Case:
         rooms = [event.headroom for event in self.breaks if event.headroom is not None and event.step == first.step]
         headroom = min(rooms, default=None)
         layers = list(dict.fromkeys(event.layer for event in self.culprits() if event.layer))
+        norms = list(dict.fromkeys(one.layer for one in self.culprits() if one.layer and one.signal == STATISTICS))
         if not layers and first.layer:
             layers = [first.layer]
         chain = sorted([*self.causes(first, headroom, skipped), *self.links], key=place)
@@ -132,6 +133,7 @@ class Case:
             sanitizations=len(self.repairs),
             advice=advise(self.breaks, self.repairs, layers, self.origin),
             layers=layers,
+            norms=norms,
             healed_step=self.healed,
             origin=self.origin.place if self.origin else None,
             origin_layer=(self.origin.layer or None) if self.origin else None,

@@ -92,13 +92,20 @@ def recovered(incidents: Sequence[Incident]) -> Verdict | None:
         return None
     last = incidents[-1]
     repairs = sum(incident.sanitizations for incident in incidents)
-    what = f"{batchnorms(len(last.layers))} non-finite" if last.layers else "the model was broken"
+    what = f"{_broken_layers(last)} non-finite" if last.layers else "the model was broken"
     until = f" to {last.healed_step:,}" if last.healed_step not in (None, last.first_bad_step) else ""
     span = f"from step {last.first_bad_step:,}{until}" if until else f"at step {last.first_bad_step:,}"
     first = f", first {last.first_bad_layer}" if last.first_bad_layer else ""
     times = f"; repaired {repairs} time{'s' if repairs != 1 else ''}" if repairs else ""
     many = f" in {len(incidents)} incidents" if len(incidents) > 1 else ""
     return Verdict("warning", f"Recovered: {what} {span}{first}{times}{many}")
+
+
+def _broken_layers(incident: Incident) -> str:
+    """Those whose statistics broke, which are the wound; others where there are none."""
+    if incident.norms:
+        return batchnorms(len(incident.norms))
+    return f"{len(incident.layers)} layer{'s' if len(incident.layers) != 1 else ''}"
 
 
 def well(last_step: int | None) -> Verdict:

@@ -28,6 +28,7 @@ import numpy as np
 from trainvitals_server.errors import ServerError
 from trainvitals_server.jsontext import dumps
 from trainvitals_server.store import alerts, events, pieces, series
+from trainvitals_server.store.database import DAMAGE
 from trainvitals_server.store.pieces import Piece
 from trainvitals_server.store.stretch import Stretch
 
@@ -88,25 +89,23 @@ class Column:
 
 class Desk:
     """A place to ask questions about one run of a database, or its points from step `low` to `high`. The reading
-    connection must stay within one transaction."""
+    connection must stay within one transaction. Raises `QuestionError` where the run's lists cannot be read."""
 
     def __init__(
         self, connection: sqlite3.Connection, run: str, low: int | None = None, high: int | None = None
     ) -> None:
         self._source = connection
-        ends = 0 if low is None else low, pieces.MOST if high is None else high
-        self._pieces = pieces.list_pieces(connection, run, *ends)
-        self._places = [
-            {one: column for column, one in enumerate(piece.columns.tolist()) if one != series.UNDECLARED}
-            for piece in self._pieces
-        ]
         self._kept: OrderedDict[tuple[int, int], Column] = OrderedDict()
         self._piece = self._one = -1  # whose column was asked for last
         self._column = Column(Stretch(np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 1), np.float32), None))
         self._trouble = ""  # what could not be read, since SQLite says no more than that a function raised
-        self._names = {row.id: (row.layer, row.kind, row.stat) for row in series.list_all(connection, run)}
         self._answers = sqlite3.connect(":memory:", isolation_level=None)
-        self._fill(run)
+        try:
+            self._list(run, 0 if low is None else low, pieces.MOST if high is None else high)
+            self._fill(run)
+        except DAMAGE as error:
+            self._answers.close()
+            raise QuestionError(f"run {run} cannot be read: {error}; `trainvitals check` says more") from error
         self._harden()
 
     def close(self) -> None:
@@ -140,6 +139,15 @@ class Desk:
         if "not authorized" in str(error) or "prohibited" in str(error):
             return QuestionError(f"expected a query that only reads points, series, events and alerts ({error})")
         return QuestionError(f"the query cannot be answered: {error}")
+
+    def _list(self, run: str, low: int, high: int) -> None:
+        """The pieces, in which place of a piece a series is, and what series are called."""
+        self._pieces = pieces.list_pieces(self._source, run, low, high)
+        self._places = [
+            {one: column for column, one in enumerate(piece.columns.tolist()) if one != series.UNDECLARED}
+            for piece in self._pieces
+        ]
+        self._names = {row.id: (row.layer, row.kind, row.stat) for row in series.list_all(self._source, run)}
 
     def _fill(self, run: str) -> None:
         db = self._answers
@@ -194,7 +202,7 @@ class Desk:
     def _read(self, piece: Piece, column: int, one: int) -> Stretch:
         try:
             return pieces.read(self._source, piece, np.array([column]))
-        except pieces.UNREADABLE as error:
+        except DAMAGE as error:
             name = " ".join(filter(None, self._names[one]))
             self._trouble = f"{name} cannot be read in steps {piece.low} to {piece.high}: {error}"
             raise

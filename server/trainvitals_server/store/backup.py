@@ -26,7 +26,7 @@ def back_up(source: Path, target: Path, progress: Progress) -> int:
 
     def fill(connection: sqlite3.Connection) -> None:
         with closing(open_reading(source)) as reading:
-            schema.check_version(sqlite_utils.Database(reading))
+            schema.check_made(sqlite_utils.Database(reading))
             reading.execute("BEGIN")
             reading.execute("SELECT count(*) FROM runs").fetchone()  # the snapshot begins with the first read
             reading.backup(

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import sqlite_utils
 
-from trainvitals_server.store import alerts, events, pieces, runs, schema, series
-from trainvitals_server.store.database import open_reading
+from trainvitals_server.store import alerts, events, pieces, pyramid, runs, schema, series
+from trainvitals_server.store.database import DAMAGE, open_reading
 from trainvitals_server.store.packing import unpack
 
 PACE = 200_000  # instructions between two signs of life, while nobody knows how many there will be
@@ -26,9 +26,9 @@ class Found(NamedTuple):
 
 
 def check(path: Path, progress: Progress) -> Found:
-    """Look at the database at `path`. Raises `ReadError` where nothing at all can be read, `NewerSchemaError`."""
+    """Look at the database at `path`. Raises `ReadError` where nothing at all can be read, `SchemaError`."""
     with closing(open_reading(path)) as connection:
-        schema.check_version(sqlite_utils.Database(connection))
+        schema.check_made(sqlite_utils.Database(connection))
         names = [row["id"] for row in runs.names(connection)]
         ticks = count(1)
         connection.set_progress_handler(lambda: progress(next(ticks), 0), PACE)
@@ -56,14 +56,15 @@ def _run(connection: sqlite3.Connection, run: str) -> Iterator[str]:
     for what, read in (("its description", _describe), ("its events", _events), ("its alerts", alerts.find)):
         try:
             read(connection, run)
-        except pieces.UNREADABLE as error:
+        except DAMAGE as error:
             yield f"run {run}: {what} cannot be read: {error}"
     try:
         columns = {row.id: row for row in series.list_all(connection, run)}
         parts = pieces.list_pieces(connection, run)
-    except pieces.UNREADABLE as error:
+    except DAMAGE as error:
         yield f"run {run}: where its points are cannot be read: {error}"
         return
+    yield from _buckets(connection, run)
     told: set[int] = set()
     for part in parts:
         for one, reason in pieces.unreadable(connection, part):
@@ -71,6 +72,19 @@ def _run(connection: sqlite3.Connection, run: str) -> Iterator[str]:
                 told.add(one)
                 name = " ".join(filter(None, columns[one][1:4])) if one in columns else f"series {one}"
                 yield f"run {run}: {name} cannot be read in steps {part.low} to {part.high}: {reason}"
+
+
+def _buckets(connection: sqlite3.Connection, run: str) -> Iterator[str]:
+    """The layouts of whose pyramid a level cannot be read, and so no wide range of their series."""
+    for producer in runs.producer_rows(connection, run):
+        for layout in series.outlines(connection, [producer["id"]]):
+            for level, steps, read in pyramid.levels(connection, layout):
+                try:
+                    for _ in read:
+                        pass
+                except DAMAGE as error:
+                    name = f"the buckets of {steps:,} steps (layout {layout.id}, level {level})"
+                    yield f"run {run}: {name} cannot be read: {error}"
 
 
 def _describe(connection: sqlite3.Connection, run: str) -> None:

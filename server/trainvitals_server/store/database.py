@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import msgspec
 import sqlite_utils
 import zstandard
 
-from trainvitals_server.errors import NewerSchemaError, SlowReadError, StoreBusyError
+from trainvitals_server.errors import SchemaError, SlowReadError, StoreBusyError
 from trainvitals_server.store import schema
 
 READ_SECONDS = 2.0  # how long a read may last: the log cannot be emptied behind it (wal.py)
@@ -23,7 +24,8 @@ BUSY_SECONDS = 2.0  # how long a transaction waits for another process's lock be
 CACHE_KIB = 16 << 10
 
 ReadError = sqlite3.Error  # what a read may raise; the driver is known in this room only
-DAMAGE = (sqlite3.Error, zstandard.ZstdError)  # the same, where what was read is unpacked
+MISSHAPEN = (zstandard.ZstdError, msgspec.MsgspecError, ValueError, TypeError, IndexError)  # a blob is not what it was
+DAMAGE = (sqlite3.Error, *MISSHAPEN)  # what reading may raise, where what was read is unpacked
 
 
 class Database:
@@ -40,8 +42,8 @@ class Database:
                 schema.check_version(sqlite_utils.Database(connection))  # before any setting is changed
             with closing(self.writer()) as connection:
                 schema.migrate(sqlite_utils.Database(connection))
-        except NewerSchemaError as error:
-            raise NewerSchemaError(f"the database {str(path)!r} cannot be opened: {error}") from error
+        except SchemaError as error:
+            raise type(error)(f"the database {str(path)!r} cannot be opened: {error}") from error
         except (sqlite3.Error, OSError) as error:
             raise StoreBusyError(f"the database {str(path)!r} cannot be opened: {error}") from error
 
@@ -101,7 +103,7 @@ def make_current(path: Path) -> None:
     `StoreBusyError`."""
     with closing(open_reading(path)) as connection:
         db = sqlite_utils.Database(connection)
-        schema.check_version(db)
+        schema.check_made(db)
         if set(schema.applied(db)) == set(schema.known()):
             return
     Database(path).close()

@@ -10,10 +10,7 @@ from typing import Any
 
 import sqlite_utils
 
-from trainvitals_server.store import removal
 from trainvitals_server.store.possessions import TABLES
-
-ROWS = 8  # of values, up to 256 KiB each
 
 
 def hide(connection: sqlite3.Connection, run: str, now: float, reason: str) -> bool:
@@ -38,8 +35,6 @@ def hidden(connection: sqlite3.Connection, state: str | None = None) -> list[str
 
 def sweep(connection: sqlite3.Connection, run: str) -> bool:
     """Remove a few rows of a hidden run, a MiB or so; whether there are more."""
-    if removal.remove_points(connection, run, ROWS):
-        return True
     for table in TABLES:
         if table.batch is None:
             sql = f"DELETE FROM {table.name} WHERE {table.owned}"

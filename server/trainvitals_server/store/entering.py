@@ -38,8 +38,10 @@ class Entry:
                 self._enter(connection, table, row)
 
     def _begin(self, connection: sqlite3.Connection, row: Row) -> None:
-        if connection.execute("SELECT 1 FROM runs WHERE id = ?", (self.run,)).fetchone() is not None:
-            raise RunExistsError(f"run {self.run!r} is there already; nothing was changed")
+        found = connection.execute("SELECT hidden FROM runs WHERE id = ?", (self.run,)).fetchone()
+        if found is not None:
+            state = "there already" if not found[0] else "still being removed; import it again once it is gone"
+            raise RunExistsError(f"run {self.run!r} is {state}; nothing was changed")
         self._enter(connection, "runs", row | {"hidden": "importing", "pinned": 0})
 
     def _enter(self, connection: sqlite3.Connection, table: str, row: Row) -> None:

@@ -4,6 +4,7 @@ sessions, no tokens, no messages to people, nothing that rules remember."""
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import sqlite_utils
 
 from trainvitals_server.errors import FileRefusedError
 from trainvitals_server.store import compaction, schema, shelves
+from trainvitals_server.store.database import MISSHAPEN
 from trainvitals_server.store.newfile import write_database
 from trainvitals_server.store.possessions import TABLES, Table
 from trainvitals_server.store.space import free_pages
@@ -59,13 +61,15 @@ def _copy(connection: sqlite3.Connection, run: str, progress: Progress) -> None:
 
 
 def _compact(connection: sqlite3.Connection) -> None:
-    """Frames that are still as they came are compressed, as they will be where they came from."""
+    """Frames that are still as they came are compressed, as they will be where they came from. What is damaged stays as
+    it is, and keeps nothing else from being carried away."""
     for shelf in shelves.list_all(connection):
-        while stages := compaction.plan(connection, shelf.layout, idle=True):
-            connection.execute("BEGIN")
-            for job in chain.from_iterable(stages):
-                job(connection)
-            connection.execute("COMMIT")
+        with suppress(*MISSHAPEN):
+            while stages := compaction.plan(connection, shelf.layout, idle=True):
+                connection.execute("BEGIN")
+                for job in chain.from_iterable(stages):
+                    job(connection)
+                connection.execute("COMMIT")
     if free_pages(connection):
         connection.execute("VACUUM")
 

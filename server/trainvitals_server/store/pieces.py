@@ -8,15 +8,13 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
 from trainvitals_server.store import points, runs, series
+from trainvitals_server.store.database import DAMAGE
 from trainvitals_server.store.stretch import Stretch, join
 
-UNREADABLE = (sqlite3.Error, zstandard.ZstdError, msgspec.MsgspecError, ValueError, TypeError, IndexError)
 HEIGHT = 8192  # frames in a piece, at most
 MOST = 1 << 53  # no step is larger
 
@@ -88,6 +86,6 @@ def _trouble(connection: sqlite3.Connection, piece: Piece, columns: NDArray[np.i
     try:
         for _ in points.read(connection, piece.layout, len(piece.columns), piece.low, piece.high, columns):
             pass
-    except UNREADABLE as error:
+    except DAMAGE as error:
         return str(error) or type(error).__name__
     return ""

@@ -26,9 +26,9 @@ class Table(NamedTuple):
 
 
 TABLES = (
-    Table("chunks", BLOCK, 50),
-    Table("buckets", BLOCK, 50),
-    Table("fresh_buckets", LAYOUT, 10),
+    Table("chunks", BLOCK, 8),
+    Table("buckets", BLOCK, 8),
+    Table("fresh_buckets", LAYOUT, 8),
     Table("levels", LAYOUT, None),
     Table("blocks", LAYOUT, 500),
     Table("spans", LAYOUT, 50),

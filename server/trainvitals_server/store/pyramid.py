@@ -70,3 +70,18 @@ class Pyramid:
         total = len(self._layout.columns)
         for stretch in points.read(self._connection, self._layout.id, total, low, high, self._columns):
             yield lay(stretch, width)
+
+
+def levels(connection: sqlite3.Connection, layout: Outline) -> Iterator[tuple[int, int, Iterator[Course]]]:
+    """Level, steps in a bucket, and all its buckets of all columns: everything that is stored of a layout's pyramid."""
+    shelf, columns = shelves.get(connection, layout.id), np.arange(len(layout.columns))
+    if shelf is None or shelf.width is None:
+        return
+    owned, reaches = blocks.of(connection, layout.id), shelves.reaches(connection, layout.id)
+    picks = blocks.picks(owned, columns) if owned else []
+    for level, reach in reaches.items() if picks else ():
+        steps = shelf.width_of(level)
+        yield level, steps, strata.read(connection, picks, level, steps, 0, reach // steps, len(columns))
+    steps = shelf.width_of(0)
+    low, end = reaches.get(0, 0) // steps, shelf.bucketed // steps
+    yield 0, steps, fresh.read(connection, shelf, len(columns), low, end, columns)

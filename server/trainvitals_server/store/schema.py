@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from sqlite_utils import Database, Migrations
 
-from trainvitals_server.errors import NewerSchemaError
+from trainvitals_server.errors import NewerSchemaError, SchemaError
 from trainvitals_server.store.views import VIEWS
 
 MIGRATIONS = Migrations("trainvitals")
@@ -390,12 +390,23 @@ def applied(db: Database) -> list[str]:
 
 
 def check_version(db: Database) -> None:
-    """Raise `NewerSchemaError` where a newer program has changed the database."""
-    strange = [name for name in applied(db) if name not in known()]
+    """Raise `NewerSchemaError` where a newer program has changed the database, `SchemaError` where it is of another
+    one, in which nothing of ours shall be made."""
+    versions = applied(db)
+    strange = [name for name in versions if name not in known()]
     if strange:
         raise NewerSchemaError(
             f"its schema is {strange[-1]!r}, of a newer trainvitals than this one, which knows up to {known()[-1]!r}"
         )
+    if not versions and (tables := [name for name in db.table_names() if name != "_sqlite_migrations"]):
+        raise SchemaError(f"expected a database of trainvitals, got one of something else (table {tables[0][:60]!r})")
+
+
+def check_made(db: Database) -> None:
+    """The same, and `SchemaError` where there is nothing in it: for whoever only reads."""
+    check_version(db)
+    if not applied(db):
+        raise SchemaError("expected a database of trainvitals, got an empty file")
 
 
 def build(db: Database, names: Iterable[str]) -> None:

@@ -5,10 +5,12 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -146,6 +148,24 @@ def test_backup_and_check(served: Served, say: Tell, tmp_path: Path) -> None:
         assert "file is not a database" in err
 
 
+@pytest.mark.parametrize("table", ["", "CREATE TABLE diary (text)"])
+def test_a_database_of_something_else_is_left_alone(private_home: Path, say: Tell, tmp_path: Path, table: str) -> None:
+    """No verb makes tables of ours in it, neither one that reads nor the server; an empty file is none of ours yet."""
+    other, copy = tmp_path / "other.db", tmp_path / "copy.db"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute(table)
+    other.touch()
+    before = other.read_bytes()
+    verbs = [["check"], ["backup", copy], ["query", "r1", "--sql", "select 1"], ["export", "r1", copy]]
+    verbs += [["serve", "--port", "0"]] if table else []
+    for verb in verbs:
+        code, out, err = say(*verb, "--db", other)
+        assert (code != 0, out, len(err.splitlines())) == (True, "", 1), verb
+        assert "expected a database of trainvitals, got" in err
+        assert other.read_bytes() == before
+    assert sorted(one.name for one in tmp_path.iterdir() if one.is_file()) == ["other.db"]
+
+
 def test_query_prints_a_table_json_csv_and_parquet(served: Served, say: Tell, tmp_path: Path) -> None:
     """The same rows; nothing in a cell is executed by a spreadsheet or a terminal."""
     sql = "select step, value, class from points where stat = 'loss' and step between 6 and 10"
@@ -156,6 +176,11 @@ def test_query_prints_a_table_json_csv_and_parquet(served: Served, say: Tell, tm
     objects = [json.loads(line) for line in say("query", "r1", "--sql", sql, "--json")[1].splitlines()]
     assert objects[0] == {"step": 6, "value": "-Infinity", "class": "-inf"}
     assert objects[1] == {"step": 7, "value": None, "class": "nan"}
+    assert say("query", "r1", "--sql", sql, "--csv", "-")[1].splitlines()[:3] == [
+        "step,value,class",
+        "6,-Infinity,-inf",
+        "7,,nan",
+    ]
     assert say("query", "r1", "--sql", sql, "--parquet", tmp_path / "x.parquet")[0] == 0
     table = parquet.read_table(tmp_path / "x.parquet")
     assert table.column("step").to_pylist() == [6, 7, 8, 10]
@@ -174,6 +199,9 @@ def test_query_prints_a_table_json_csv_and_parquet(served: Served, say: Tell, tm
     many = "with recursive t(i) as (select 1 union all select i + 1 from t limit 5000) select i from t"
     code, out, err = say("query", "r1", "--sql", many)
     assert (len(out.splitlines()), "only the first 1000 rows" in err) == (1001, True)
+    for seconds in ("nan", "0", "-1"):
+        code, out, err = say("query", "r1", "--sql", "select 1", f"--seconds={seconds}")
+        assert (code, out, "--seconds: expected more than 0" in err) == (2, "", True)
     code, out, err = say("query", "r1", "--sql", "drop view points")
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     code, _, err = say("query", "r1", "--sql", "select 1 as a, 2 as a", "--parquet", tmp_path / "y.parquet")

@@ -63,6 +63,17 @@ def test_a_repaired_run_has_recovered() -> None:
     assert say(BROKEN, REPAIRED, state="finished") == Verdict("warning", text)
 
 
+def test_gradients_that_broke_beside_are_not_counted_as_batchnorms() -> None:
+    """Only running statistics are; where nothing but gradients broke, no BatchNorm is named."""
+    grads = [
+        wire.NonFinite(step=41203, time=0.0, layer=layer, signal="gradient", kind="nan", order=order)
+        for order, layer in enumerate(("conv.weight", f"{LAYER}.weight", "fc.bias"))
+    ]
+    clean = wire.HealthCheck(step=41300, time=0.0, origin="health", healthy=True, count=0)
+    assert "Recovered: 1 BatchNorm layer non-finite" in say(BROKEN, *grads, REPAIRED, clean).text
+    assert "Recovered: 3 layers non-finite" in say(*grads, clean).text
+
+
 def test_alerts_speak_in_order_of_severity_unless_acknowledged() -> None:
     """An acknowledged one is somebody's business already."""
     assert say(alerts=[alert("warning"), alert("critical")]).text == "CRITICAL: The input of conv is close."

@@ -110,6 +110,16 @@ def test_a_run_that_is_there_is_refused_and_left_alone(made: tuple[Path, Path], 
     assert contents(here, "r1") == before
 
 
+def test_a_run_that_is_being_removed_is_not_said_to_be_there(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """Nobody can see it any more, so the reason is another."""
+    here = tmp_path / "here.db"
+    import_alone(here, made[1], 1.0, no_progress)
+    with closing(Database(here).writer()) as connection, transaction(connection):
+        deletion.hide(connection, "r1", 2.0, "asked by a test")
+        with pytest.raises(FileRefusedError, match="still being removed; import it again once it is gone"):
+            Entry("r1").take(connection, [("runs", {"id": "r1"})])
+
+
 def test_over_http_to_a_second_server(made: tuple[Path, Path], private_home: Path) -> None:
     """Export for readers, import for who may act; refused twice; a run that was deleted may come back this way."""
     file = made[1].read_bytes()

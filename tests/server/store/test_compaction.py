@@ -15,7 +15,7 @@ import sqlite_utils
 
 import compacting
 from stored import RUN, Stored, shrink
-from trainvitals_server.store import compaction, frames, points, removal, runs, schema, shelves
+from trainvitals_server.store import compaction, deletion, frames, points, runs, schema, shelves
 from trainvitals_server.store.transactions import transaction
 
 NAMES = [(f"layer{place}", "x") for place in range(9)] + [("a", "y"), ("b", "z")]
@@ -146,18 +146,16 @@ def test_the_points_of_a_series_are_all_there_hot_or_not(tmp_path: Path) -> None
 
 
 def test_deleting_a_run_leaves_no_point_of_it(tmp_path: Path) -> None:
-    """A bounded part at a time; its layouts can then be deleted too."""
+    """A bounded part at a time; its layouts go too."""
     with fill(tmp_path) as stored:
         stored.compact(40)
         while True:
             with transaction(stored.connection):
-                if not removal.remove_points(stored.connection, RUN, 5):
+                if not deletion.sweep(stored.connection, RUN):
                     break
-        tables = ("frames", "fresh_buckets", "spans", "chunks", "buckets", "levels", "blocks", "shelves")
+        tables = ("frames", "fresh_buckets", "spans", "chunks", "buckets", "levels", "blocks", "shelves", "layouts")
         left = {one: stored.connection.execute(f"SELECT count(*) FROM {one}").fetchone()[0] for one in tables}  # noqa: S608
         assert set(left.values()) == {0}
-        with transaction(stored.connection):
-            stored.connection.execute("DELETE FROM layouts")
 
 
 def older(directory: Path) -> Stored:

@@ -12,6 +12,7 @@ import pytest
 from kept import contents, tell
 from served import Served, frame, layout, until
 from trainvitals import wire
+from trainvitals_server.cli import main
 from trainvitals_server.errors import StoreBusyError
 from trainvitals_server.store import backup, checking
 from trainvitals_server.store.backup import back_up
@@ -158,6 +159,54 @@ def test_a_chunk_with_a_flipped_byte_spoils_its_own_series_only(tmp_path: Path, 
     found = checking.check(database, no_progress)
     assert found.problems
     assert all(" cannot be read in steps 0 to " in problem for problem in found.problems)
+
+
+SPOILED = {
+    "buckets": "UPDATE fresh_buckets SET odd = x'00' WHERE odd IS NOT NULL",
+    "layout": "UPDATE layouts SET declared = x'00'",
+    "event": "UPDATE events SET record = x'c1' WHERE id = (SELECT max(id) FROM events)",
+}
+NEWEST = {"buckets": "layout = (SELECT max(id) FROM layouts)", "event": "run = 'r1'"}  # of the run told last
+
+
+@pytest.mark.parametrize("what", ["buckets", "event"])
+def test_a_run_whose_rows_are_spoiled_is_told_and_the_list_goes_on(private_home: Path, what: str) -> None:
+    """The other runs are as they were; what cannot be read of this one is said in one line."""
+    with Served(private_home) as served:
+        tell(served, "r2")
+        tell(served, "r1", frames=100)
+    with closing(sqlite3.connect(private_home / "trainvitals.db")) as connection, connection:
+        connection.execute("UPDATE frames SET n = n + 1 WHERE layout = (SELECT max(id) FROM layouts)")
+        connection.execute(SPOILED[what] + " AND " + NEWEST[what])
+    with Served(private_home) as served:
+        listed = {run["id"]: run["verdict"]["text"] for run in served.get("/api/runs")["runs"]}
+        assert "its records cannot be read" in listed["r1"]
+        assert "cannot be read" not in listed["r2"]
+        path = {"buckets": "data?series=4&points=2", "event": "events"}[what]
+        answer = served.ask("GET", f"/api/runs/r1/{path}")
+        assert (answer.status_code, "cannot be read: " in answer.json()["detail"]) == (500, True)
+
+
+@pytest.mark.parametrize("what", sorted(SPOILED))
+def test_what_is_spoiled_is_told_in_one_line_and_the_run_can_be_carried_away(
+    private_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """`check` finds it, buckets too; `query` answers or says why not; `export` copies everything as it is."""
+    with Served(private_home) as served:
+        tell(served, "r1", frames=100)
+    path, copy = private_home / "trainvitals.db", tmp_path / "r1.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute(SPOILED[what]).rowcount > 0
+    found = checking.check(path, no_progress)
+    assert found.problems
+    assert all(problem.startswith("run r1: ") and " cannot be read" in problem for problem in found.problems)
+    assert main(["query", "r1", "--sql", "select count(*) from points"]) == (0 if what == "buckets" else 1)
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == (0 if what == "buckets" else 1)
+    assert main(["export", "r1", str(copy)]) == 0
+    assert capsys.readouterr().err == ""
+    assert count(copy, "frames") + count(copy, "spans") > 0
+    assert checking.check(copy, no_progress).problems
 
 
 def count(path: Path, table: str) -> int:
