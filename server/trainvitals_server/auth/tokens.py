@@ -1,6 +1,5 @@
 """The three tokens: ingest for trainers, view for readers, control for who may act. One file each, mode 0600."""
 
-import base64
 import hashlib
 import hmac
 import secrets
@@ -39,6 +38,6 @@ def digest(secret: str) -> str:
 def _ensure(directory: Path, role: home.Role) -> str:
     token = home.read_token(directory, role)
     if token is None:
-        token = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+        token = secrets.token_hex(32)  # never begins with a dash, which a command line would take for an option
         home.write_private(directory / f"{role}.token", f"{token}\n".encode())
     return token

@@ -235,10 +235,10 @@ def test_every_answer_carries_the_security_headers(shared: Served) -> None:
 
 
 def test_tokens_are_made_once_private_and_different(shared: Served) -> None:
-    """256 bits each, on one line."""
+    """256 bits each, on one line; a dash at the beginning would be taken for an option on a command line."""
     tokens = [home.read_token(shared.directory, role) for role in ("ingest", "view", "control")]
     assert len(set(tokens)) == 3
-    assert all(token and len(token) == 43 for token in tokens)
+    assert all(token and len(bytes.fromhex(token)) == 32 for token in tokens)
     modes = {oct((shared.directory / f"{role}.token").stat().st_mode & 0o777) for role in ("ingest", "view", "control")}
     assert modes == {"0o600"}
 
