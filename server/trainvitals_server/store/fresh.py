@@ -11,12 +11,17 @@ from trainvitals_server.store import codec, shelves
 from trainvitals_server.store.course import Counts, Course, lay, plain_counts
 from trainvitals_server.store.stretch import Stretch
 
+STAGGER = 16  # layouts take turns
 READ_CELLS = 1 << 20  # buckets x series that are put into one course
 
 
 def completes(shelf: shelves.Shelf, last_step: int) -> bool:
-    """Whether a frame at `last_step` is behind the bucket that is being filled."""
-    return shelf.width is not None and last_step >= shelf.bucketed + shelf.width
+    """Whether a frame at `last_step` is behind the bucket that is being filled, far enough for this layout: a thousand
+    trainers that began together would otherwise complete theirs in the same moment, every `BASE` frames (measured: acks
+    of up to 1.4 s then)."""
+    if shelf.width is None:
+        return False
+    return last_step >= shelf.bucketed + shelf.width + shelf.layout % STAGGER * shelf.width // STAGGER
 
 
 def add(connection: sqlite3.Connection, shelf: shelves.Shelf, stretch: Stretch) -> None:
