@@ -17,7 +17,7 @@ from ward import Ward
 
 Enter = Callable[..., None]
 COLUMNS = 4000
-WARM = 200  # frames after which the server's caches are full
+WARM = 2200  # frames after which the caches are full, and two spans have been compacted
 MIB = 1 << 20
 
 
