@@ -119,14 +119,16 @@ def test_a_real_hang_is_in_the_spool(monkeypatch: pytest.MonkeyPatch, private_ho
     told = threading.Event()
     notify = trainvitals.Watch.notify
     monkeypatch.setattr(trainvitals.Watch, "notify", lambda self, code, text: (notify(self, code, text), told.set()))
+    others = set(threading.enumerate())  # of watches that nobody closed, until they notice
     model = small_net()
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     watch = trainvitals.watch(model, optimizer, mode="offline")
     train_fp32(model, optimizer, batches(5))
+    assert "trainvitals-lookout" in {one.name for one in set(threading.enumerate()) - others}
     assert told.wait(30)
     watch.close()
     assert watch.spool_path is not None
     (notice,) = of_type(spooled(watch.spool_path), wire.Notice)
     assert notice.code == "hung"
     assert "told.wait(30)" in notice.text
-    assert not [one for one in threading.enumerate() if one.name == "trainvitals-lookout"]
+    assert set(threading.enumerate()) <= others
