@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from child import child
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -54,7 +56,7 @@ def test_it_serves_the_page(unpacked: Path, private_home: Path) -> None:
     where = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
     assert where.count(str(unpacked)) == 2
     serve = [sys.executable, "-m", "trainvitals_server.cli", "serve", "--port", "0"]
-    with subprocess.Popen(serve, env=env, stdout=subprocess.PIPE, text=True) as process:
+    with child(serve, env=env, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             link = next(word for line in process.stdout for word in line.split() if "/signin" in word)
@@ -65,7 +67,7 @@ def test_it_serves_the_page(unpacked: Path, private_home: Path) -> None:
                 assert browser.get(page.url.join("/static/main.js")).status_code == 200
         finally:
             process.terminate()
-            process.wait(15)
+            process.wait(60)
 
 
 def test_the_example_runs_from_it(unpacked: Path, private_home: Path, tmp_path: Path) -> None:

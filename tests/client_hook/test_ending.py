@@ -26,7 +26,7 @@ train(5)
 
 def run(code: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", PREAMBLE + code], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", PREAMBLE + code], capture_output=True, text=True, check=False, timeout=300
     )
 
 
@@ -73,7 +73,7 @@ def test_an_earlier_handler_is_called(private_home: Path) -> None:
     """The user's own handling of SIGTERM is kept."""
     code = PREAMBLE.replace("model =", "signal.signal(signal.SIGTERM, lambda *a: sys.exit(7))\nmodel =", 1)
     code += "os.kill(os.getpid(), signal.SIGTERM); train(10**9)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 7
     assert end(private_home).reason == "SIGTERM"
 
@@ -105,7 +105,7 @@ def test_a_handler_that_kills_the_process_leaves_the_warning(private_home: Path)
     """It does not come back, but what it was told of is on disk."""
     code = PREAMBLE.replace("model =", "signal.signal(signal.SIGTERM, lambda *a: os._exit(9))\nmodel =", 1)
     code += "os.kill(os.getpid(), signal.SIGTERM)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 9
     assert [notice.code for notice in of_type(records(private_home), wire.Notice)] == ["sigterm"]
 
@@ -114,7 +114,7 @@ def test_a_handler_that_lets_the_process_go_on_does_not_end_the_run(private_home
     """As batch systems warn before they kill; the warning is recorded."""
     code = PREAMBLE.replace("model =", "signal.signal(signal.SIGTERM, lambda *a: None)\nmodel =", 1)
     code += "os.kill(os.getpid(), signal.SIGTERM); train(3)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0
     assert [frame.step for frame in of_type(records(private_home), wire.Frame)] == list(range(8))
     assert [notice.code for notice in of_type(records(private_home), wire.Notice)] == ["sigterm"]
@@ -171,7 +171,7 @@ def test_other_signals_that_end_a_process_are_named(private_home: Path, name: st
     """Where they would end it, and it ends by them."""
     code = PREAMBLE.replace("model =", f"signal.signal(signal.{name}, signal.SIG_DFL)\nmodel =", 1)
     code += f"os.kill(os.getpid(), signal.{name}); train(10**9)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == -getattr(signal, name)
     assert (end(private_home).state, end(private_home).reason) == ("failed", name)
 
@@ -185,7 +185,7 @@ def test_signals_that_are_ignored_or_the_users_own_are_left_alone(private_home: 
         1,
     )
     code += "os.kill(os.getpid(), signal.SIGHUP); os.kill(os.getpid(), signal.SIGUSR1); train(1); assert seen == [1]"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert end(private_home).state == "finished"
 
@@ -245,7 +245,7 @@ def test_any_exception_is_told(private_home: Path, code: str, error: str, inside
     """One that cannot be shown, that no encoding knows, in groups, of a megabyte, without a message."""
     script = private_home.parent / "script.py"
     script.write_text(PREAMBLE + HOSTILE + code.replace("\\\\", "\\"), encoding="utf-8")
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, check=False, timeout=300)
     assert done.returncode == 1
     last = end(private_home)
     assert last.error.startswith(error)

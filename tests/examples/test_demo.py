@@ -117,7 +117,7 @@ def test_an_interrupt_ends_the_children_too(tmp_path, number):
     children = pids_below(process.pid)
     assert len(children) == 2
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode in (130, 128 + number)
     assert not [pid for pid in children if is_running(pid)]
 
@@ -140,7 +140,7 @@ def test_the_page_stays_until_ctrl_c(tmp_path):
     read_until(process.stdout, re.compile("The page stays at http"))
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 0
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_every_way_to_start_it_reaches_the_same_program(given, folder):
     """The file needs no installation of the example; the module is how it is started from a wheel."""
     done = subprocess.run(
-        [sys.executable, *given, "--help"], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, *given, "--help"], cwd=folder, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert "Train WaveSSM" in done.stdout

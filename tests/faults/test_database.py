@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from child import child
 from served import Speaker, frame, layout, until
 from speech import speaking
 from trainvitals import wire
@@ -38,7 +39,7 @@ READ = LOCK.replace('"BEGIN IMMEDIATE"', '"BEGIN"').replace(
 def another_process(database: Path, what: str) -> Iterator[None]:
     """A program that has the database open in this way, until the end of the block."""
     command = [sys.executable, "-c", what, str(database)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "locked\n"
         yield

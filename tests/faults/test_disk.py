@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from child import child
 from fault_table import Row
 from served import until
 from small_disk import fill, may_mount, small_disk
@@ -146,6 +147,6 @@ def tracing(pid: int, path: Path) -> Iterator[subprocess.Popen[bytes]]:
         pytest.skip("no strace here")
     inject = ["-e", "trace=write,fdatasync", "-e", "inject=write,fdatasync:error=EIO"]
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(path), *inject, "-p", str(pid)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
+    with child(command, stderr=subprocess.DEVNULL) as tracer:
         yield tracer
         tracer.terminate()

@@ -123,7 +123,7 @@ def cut_short(database: Path, statement: int) -> list[str]:
         path.unlink()
     before(database)
     command = [sys.executable, "-c", OPEN, f"migrating={statement}", str(database)]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60, cwd=SUPPORT)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=300, cwd=SUPPORT)
     if done.returncode == 0:
         return []
     assert done.returncode == -signal.SIGKILL, done.stderr

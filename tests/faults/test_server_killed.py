@@ -18,7 +18,7 @@ from ward import Ward
 
 Enter = Callable[[Row], None]
 RECONNECTED = 2.0  # seconds after the server is up
-SLACK = 3.0  # of a machine that does several things at once
+SLACK = 10.0  # of a machine that does several things at once
 
 
 def acked_since(producer: Producer, ward: Ward, moment: float) -> float | None:
@@ -38,7 +38,7 @@ def test_a_server_killed_again_and_again(ward: Ward, enter: Enter, times: int) -
             ward.program.kill()
             ward.program.start()
             up = time.monotonic()
-            late.append(until(lambda up=up: acked_since(training.ledger.only, ward, up), 20) - up)
+            late.append(until(lambda up=up: acked_since(training.ledger.only, ward, up), 60) - up)
     row.note = f"reconnected within {max(late):.1f} s at most"
     enter(row)
     assert max(late) < RECONNECTED + SLACK
@@ -63,7 +63,7 @@ def test_a_server_that_is_told_to_end(ward: Ward, enter: Enter) -> None:
             begin = time.monotonic()
             ward.program.signal(signal.SIGTERM)
             assert [close_of(one)[0] for one in (live, trainer)] == [1012, 1012]
-            assert ward.program.wait(20) == 0
+            assert ward.program.wait(60) == 0
         took = time.monotonic() - begin
         training.go_on(0.5)
         ward.program.start()

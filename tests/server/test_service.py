@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from child import child
 from served import Served, close_of, frame, layout
 from trainvitals import home, wire
 from trainvitals_server import service
@@ -81,22 +82,21 @@ def test_a_directory_with_a_long_name_gets_its_socket_elsewhere(tmp_path: Path) 
 
 def test_sigterm_closes_sockets_with_1012_and_ends_in_order(private_home: Path) -> None:
     """Within seconds, with nothing announced any more."""
-    process = subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    url, link = process.stdout.readline().split()
-    assert link.startswith(f"{url}/signin?code=")
-    served = Served.__new__(Served)  # only its clients: the server is the process
-    served.directory, served.url = private_home, url
-    with served.trainer() as trainer, served.live(None) as browser:
-        trainer.hello()
-        started = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        for one in (trainer.socket, browser):
-            assert close_of(one)[0] == 1012
-    assert process.wait(10) == 0
-    assert time.monotonic() - started < 5
-    assert process.stdout.read() == "ended\n"
-    process.stdout.close()
+    with child([sys.executable, "-c", SERVE], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        url, link = process.stdout.readline().split()
+        assert link.startswith(f"{url}/signin?code=")
+        served = Served.__new__(Served)  # only its clients: the server is the process
+        served.directory, served.url = private_home, url
+        with served.trainer() as trainer, served.live(None) as browser:
+            trainer.hello()
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            for one in (trainer.socket, browser):
+                assert close_of(one)[0] == 1012
+        assert process.wait(60) == 0
+        assert time.monotonic() - started < 5
+        assert process.stdout.read() == "ended\n"
     assert not (private_home / "server.json").exists()
 
 
@@ -119,22 +119,21 @@ def test_tls_is_for_tcp_and_the_local_socket_needs_none(private_home: Path, tmp_
 
 def test_sigterm_ends_in_order_with_many_trainers_and_a_browser_that_never_reads(private_home: Path) -> None:
     """Each is told 1012, the browser is not waited for longer than its grace."""
-    process = subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    served = Served.__new__(Served)  # only its clients: the server is the process
-    served.directory, served.url = private_home, process.stdout.readline().split()[0]
-    columns = [(f"layer.{place}", wire.PARAMETER, wire.GRAD_NORM) for place in range(2000)]
-    with contextlib.ExitStack() as stack:
-        trainers = [stack.enter_context(served.trainer(f"run-{place}")) for place in range(50)]
-        for trainer in trainers:
-            trainer.hello()
-        trainers[0].store(layout(*columns))
-        stack.enter_context(served.live("run-0", max_queue=1, close_timeout=0.1))
-        for batch in range(60):  # 14 MB, more than sockets hold
-            trainers[0].store(*[frame(30 * batch + step, [1.0] * 2000) for step in range(30)])
-        started = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        assert {close_of(trainer.socket)[0] for trainer in trainers} == {1012}
-        assert process.wait(10) == 0
-        assert time.monotonic() - started < 10
-    process.stdout.close()
+    with child([sys.executable, "-c", SERVE], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        served = Served.__new__(Served)  # only its clients: the server is the process
+        served.directory, served.url = private_home, process.stdout.readline().split()[0]
+        columns = [(f"layer.{place}", wire.PARAMETER, wire.GRAD_NORM) for place in range(2000)]
+        with contextlib.ExitStack() as stack:
+            trainers = [stack.enter_context(served.trainer(f"run-{place}")) for place in range(50)]
+            for trainer in trainers:
+                trainer.hello()
+            trainers[0].store(layout(*columns))
+            stack.enter_context(served.live("run-0", max_queue=1, close_timeout=0.1))
+            for batch in range(60):  # 14 MB, more than sockets hold
+                trainers[0].store(*[frame(30 * batch + step, [1.0] * 2000) for step in range(30)])
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert {close_of(trainer.socket)[0] for trainer in trainers} == {1012}
+            assert process.wait(60) == 0
+            assert time.monotonic() - started < 10

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-SECONDS = 60.0
+SECONDS = 300.0
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     ["torch._dynamo", "torch.distributed.fsdp", "msgspec", "platformdirs", "websockets.sync.client"]

@@ -13,7 +13,7 @@ import httpx
 
 from trainvitals import home
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 class Program:
@@ -83,7 +83,7 @@ class Program:
         if self._process is not None:
             self._process.terminate()
             try:
-                self._process.wait(15)
+                self._process.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
             self._process = None

@@ -18,7 +18,7 @@ from trainvitals_server.service import Service
 from trainvitals_server.settings import Settings
 
 M = TypeVar("M", bound=wire.Message)
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 def until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:

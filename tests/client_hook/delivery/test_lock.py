@@ -46,7 +46,7 @@ def test_a_living_owner_cannot_be_robbed_and_a_killed_one_can(tmp_path: Path) ->
         assert owner.stdout.readline() == "ready\n"
         assert take(path) is None
         owner.kill()
-        owner.wait(10)
+        owner.wait(60)
         remains = take(path)
         assert remains is not None
         remains.release()
@@ -61,7 +61,7 @@ def test_a_worker_that_outlives_its_trainer_does_not_hold_the_spool(tmp_path: Pa
         worker = int(next(word for word in said if word != "ready"))
         try:
             owner.kill()
-            owner.wait(10)
+            owner.wait(60)
             remains = take(path)
             assert remains is not None
             remains.release()

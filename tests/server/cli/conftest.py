@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from child import child
 from trainvitals_server.cli import main
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -29,12 +30,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "--directory",
         directory,
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with child(command, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         (directory / "announced").write_text(server.stdout.readline())
         yield directory
         server.terminate()
-        assert server.wait(15) == 0
+        assert server.wait(60) == 0
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +50,13 @@ def broken(served: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     """The id of a live run whose statistics are broken, and a call that lets its trainer end."""
     stop = served / "stop"
     command = [sys.executable, SUPPORT / "broken_training.py", served, stop]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=SUPPORT
-    ) as trainer:
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=SUPPORT) as trainer:
         assert trainer.stdout is not None
         run = trainer.stdout.readline().strip()
 
         def end() -> None:
             stop.touch()
-            assert trainer.wait(30) == 0
+            assert trainer.wait(60) == 0
 
         try:
             yield run, end

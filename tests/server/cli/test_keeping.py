@@ -17,6 +17,7 @@ import httpx
 import pytest
 from pyarrow import parquet
 
+from child import child
 from kept import contents, tell
 from served import Served, until
 from trainvitals_server.cli import main
@@ -82,12 +83,12 @@ def test_on_a_terminal_delete_asks(served: Served, answer: str, left: int) -> No
     """Only a whole yes deletes."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "trainvitals_server.cli", "delete", "r1"]
-    with subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE, text=True) as asking:
+    with child(command, stdin=theirs, stderr=subprocess.PIPE) as asking:
         os.close(theirs)
         assert asking.stderr is not None
         os.write(ours, f"{answer}\n".encode())
         said = asking.stderr.read()
-        assert asking.wait(20) == (0 if answer == "yes" else 1)
+        assert asking.wait(60) == (0 if answer == "yes" else 1)
     os.close(ours)
     assert "Delete run r1 (r1, finished, 99 steps) for good? Type yes:" in said
     assert len(served.get("/api/runs")["runs"]) == left
@@ -213,7 +214,7 @@ def test_parquet_without_its_library_is_explained(served: Served, tmp_path: Path
     words = ["query", "r1", "--sql", "select 1", "--parquet", str(tmp_path / "x.parquet")]
     call = f"from trainvitals_server.cli import main; sys.exit(main({words}))"
     code = f"import sys; sys.modules['pyarrow'] = None; {call}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     said = "trainvitals: --parquet needs pyarrow, which is not installed; pip install 'trainvitals[parquet]'"
     assert done.stderr.splitlines() == [said]
@@ -227,7 +228,7 @@ def test_replay_opens_a_file_for_reading_and_leaves_nothing(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("TRAINVITALS_DIR", str(tmp_path / "nobody"))
     command = [sys.executable, "-m", "trainvitals_server.cli", "replay", str(tmp_path / "r1.db"), "--print"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+    with child(command, stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         timer = threading.Timer(30, program.kill)
         timer.start()
@@ -242,7 +243,7 @@ def test_replay_opens_a_file_for_reading_and_leaves_nothing(
             origin = {"Origin": str(browser.base_url).rstrip("/")}
             assert browser.delete("/api/runs/r1", headers=origin).status_code == 403
         program.send_signal(signal.SIGINT)
-        assert program.wait(20) == 0
+        assert program.wait(60) == 0
     assert list(tmp_path.glob("trainvitals-replay-*")) == []
 
 

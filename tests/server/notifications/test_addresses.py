@@ -96,7 +96,7 @@ print(logging.getLogger("httpx").level)
 Settings(notify=("json://h/x",))
 print(logging.getLogger("httpx").level)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.split() == ["0", "51"]
 
 
@@ -111,5 +111,5 @@ print("apprise" in sys.modules, "requests" in sys.modules)
 Settings(notify=("form://h/x",))
 print("apprise" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.split() == ["False", "False", "True"]

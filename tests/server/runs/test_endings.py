@@ -46,7 +46,7 @@ def run(served: Served) -> Any:
 
 def ended(served: Served, child: subprocess.Popen[str]) -> Any:
     """The run, once its process has ended and the server knows how."""
-    child.communicate(timeout=60)
+    child.communicate(timeout=300)
     return until(lambda: (found := run(served))["state"] in ("finished", "failed") and found)
 
 
@@ -55,8 +55,8 @@ def test_a_killed_process_is_lost_and_said_to_be_dead(served: Served) -> None:
     child = train(served, "train(10**9)")
     until(lambda: served.service.parts.pulse.connected("run-1"))
     child.kill()
-    child.communicate(timeout=60)
-    found = until(lambda: (told := run(served))["state"] == "lost" and told, seconds=30)
+    child.communicate(timeout=300)
+    found = until(lambda: (told := run(served))["state"] == "lost" and told)
     assert f"process {child.pid} on " in found["reason"]
     assert "ended without a word" in found["reason"]
     assert found["verdict"]["level"] == "warning"

@@ -180,7 +180,7 @@ def test_a_migration_that_is_killed_leaves_the_old_version_or_the_new_one(at: in
     build(path, "first")
     before = dump(path)
     command = [sys.executable, "-c", KILLED, str(path), str(at)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
     assert dump(path) == before
     check(path)
@@ -190,7 +190,7 @@ def test_the_places_of_the_kills_are_within_the_migration(tmp_path: Path) -> Non
     """There are more statements than the last one above."""
     build(tmp_path / "old.db", "first")
     command = [sys.executable, "-c", KILLED, str(tmp_path / "old.db"), "1000"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert 1000 - int(done.stdout) > 25
 
 
