@@ -46,6 +46,15 @@ class Moment(NamedTuple):
     values: dict[int, float]
 
 
+class Known(NamedTuple):
+    """What one layout tells at a step: its nearest frame, in which what is absent is as it was last told, and the step
+    at which each value was told."""
+
+    layout: series.Outline
+    frame: Stretch
+    told: NDArray[np.int64]  # by column; -1: never
+
+
 class Question(NamedTuple):
     """What part of a run is asked for. `low` and `high` default to all there is."""
 
@@ -130,43 +139,39 @@ def _gap_end(connection: sqlite3.Connection, producer: int, gap: wire.Gap, first
 def read_moment(connection: sqlite3.Connection, question: Question, only: Sequence[int] | None = None) -> Moment:
     """The newest value of every series, or `only` of some (ids), at or before step `question.high` (None: the newest
     there is). Series that only layouts out of use have are gone."""
-    found: list[tuple[series.Outline, Stretch]] = []
+    found: list[Known] = []
     for part in runs.segments(connection, question.run, question.rank, question.producer):
         high = part.high if question.high is None else min(part.high, question.high)
         if part.low <= high:
             for layout in series.outlines(connection, [part.producer]):
                 one = _known(connection, layout, high)
                 if one is not None:
-                    found.append((layout, one))
+                    found.append(one)
     if not found:
         return Moment(None, None, {})
-    found.sort(key=lambda one: (one[1].steps[0], one[1].times[0]))
-    newest = found[-1][1]
+    found.sort(key=lambda one: (one.frame.steps[0], one.frame.times[0]))
+    newest = found[-1].frame
     return Moment(int(newest.steps[0]), float(newest.times[0]), _values(found, only))
 
 
-def _known(connection: sqlite3.Connection, layout: series.Outline, step: int) -> Stretch | None:
-    """The nearest frame of a layout at or before `step`; what is absent in it is as it was last told."""
+def _known(connection: sqlite3.Connection, layout: series.Outline, step: int) -> Known | None:
+    """What a layout tells at or before `step`; None where that is nothing."""
     near = points.nearest(connection, layout.id, step)
     if near is None:
         return None
     one = next(points.read(connection, layout.id, len(layout.columns), near[0], near[0]))
-    if one.present is None:
-        return one
-    missing = np.flatnonzero(~one.present[0])
-    if not len(missing):
-        return one._replace(present=None)
-    values, present = one.values.copy(), one.present.copy()
-    for place, value in _last_told(connection, layout, missing, near[0] - 1):
-        values[0, place], present[0, place] = value, True
-    return one._replace(values=values, present=None if present.all() else present)
+    there = np.ones(len(layout.columns), np.bool_) if one.present is None else one.present[0]
+    told, values = np.where(there, near[0], -1), one.values.copy()
+    for places, steps, last in _last_told(connection, layout, np.flatnonzero(~there), near[0] - 1):
+        told[places], values[0, places] = steps, last
+    return Known(layout, one._replace(values=values, present=None), told)
 
 
 def _last_told(
     connection: sqlite3.Connection, layout: series.Outline, missing: NDArray[np.intp], high: int
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-    """Columns and their last values at or before step `high`, of those that have any: looked for ever further back,
-    each time in wider buckets, so that what was told lately costs little."""
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.float32]]]:
+    """Columns, the steps of their last values at or before step `high`, and these, of those that have any: looked for
+    ever further back, each time in wider buckets, so that what was told lately costs little."""
     size = LOOK_BACK
     while high >= 0 and len(missing):
         low = max(0, high - size + 1)
@@ -174,34 +179,48 @@ def _last_told(
         for course in Pyramid(connection, layout, missing).cover(low, high, last.width):
             last.merge(course, np.arange(len(missing)))
         found = last.n[0] > 0
-        yield missing[found], last.last[0, found]
+        yield missing[found], last.last_at[0, found], last.last[0, found]
         missing, high, size = missing[~found], low - 1, size * shelves.FAN
 
 
-def _values(found: Sequence[tuple[series.Outline, Stretch]], only: Sequence[int] | None) -> dict[int, float]:
-    """The values of one frame per layout, the newest last."""
+def _values(found: Sequence[Known], only: Sequence[int] | None) -> dict[int, float]:
+    """The value of each series that was told last, of layouts in the order of their frames, the newest last. Where two
+    layouts tell one step, the later one counts, as in buckets."""
     values: dict[int, float] = {}
-    declared: dict[int, NDArray[np.int64]] = {}  # by producer: the series of newer layouts
-    for layout, one in reversed(found):
-        there = np.ones(len(layout.columns), np.bool_) if one.present is None else one.present[0].copy()
-        there &= (layout.columns != series.UNDECLARED) & _in_use(layout, declared)
+    newest: dict[int, tuple[int, int]] = {}  # by series: the step at which its value was told, and by which layout
+    use = Use({}, {})
+    for layout, one, told in reversed(found):
+        there = (told >= 0) & use.enter(layout)
         if only is not None:
             there &= np.isin(layout.columns, only)
-        own = declared.get(layout.producer, layout.columns[:0])
-        declared[layout.producer] = np.union1d(own, layout.columns[layout.columns != series.UNDECLARED])
-        for key, value in zip(layout.columns[there], one.values[0][there], strict=True):
-            values.setdefault(int(key), float(value))
+        columns = layout.columns[there].tolist(), one.values[0, there].tolist(), told[there].tolist()
+        for key, value, step in zip(*columns, strict=True):
+            if (step, layout.id) > newest.get(key, (-1, -1)):
+                values[key], newest[key] = value, (step, layout.id)
     return values
 
 
-def _in_use(layout: series.Outline, declared: dict[int, NDArray[np.int64]]) -> NDArray[np.bool_]:
-    """Which columns of a layout still count beside those `declared` by newer ones. A layout of which a newer one has
-    any series was replaced: by another process as a whole, by its own one as far as the series went on."""
-    for producer, newer in declared.items():
-        if producer != layout.producer and np.isin(layout.columns, newer).any():
-            return np.zeros(len(layout.columns), np.bool_)
-    kept = np.isin(layout.columns, declared.get(layout.producer, layout.columns[:0]))
-    return kept if kept.any() else np.ones(len(layout.columns), np.bool_)
+class Use(NamedTuple):
+    """Which series are in use, found out from the newest layout to the oldest: by producer, all that its newer layouts
+    declared, and those of them that no layout newer than theirs has left out."""
+
+    declared: dict[int, NDArray[np.int64]]
+    kept: dict[int, NDArray[np.int64]]
+
+    def enter(self, layout: series.Outline) -> NDArray[np.bool_]:
+        """Which columns of the next older layout count. One of which a newer one has any series was replaced: by
+        another process as a whole, by its own one as far as the series went on."""
+        some, none = layout.columns != series.UNDECLARED, layout.columns[:0]
+        own = self.declared.get(layout.producer, none)
+        if any(np.isin(layout.columns, one).any() for key, one in self.declared.items() if key != layout.producer):
+            use = np.zeros(len(some), np.bool_)
+        elif np.isin(layout.columns[some], own).any():
+            use = some & np.isin(layout.columns, self.kept[layout.producer])
+        else:
+            use = some
+        self.declared[layout.producer] = np.union1d(own, layout.columns[some])
+        self.kept[layout.producer] = np.union1d(self.kept.get(layout.producer, none), layout.columns[use])
+        return use
 
 
 def endings(connection: sqlite3.Connection, run: str) -> dict[str, int]:

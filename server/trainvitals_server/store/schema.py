@@ -8,6 +8,7 @@ History
 - `first`: runs, producers, series, layouts, frames, events, rule states, alerts, commands, audit, quarantine, sessions.
 """
 
+import sqlite3
 from collections.abc import Iterable
 
 from sqlite_utils import Database, Migrations
@@ -385,8 +386,11 @@ def known() -> list[str]:
 
 
 def applied(db: Database) -> list[str]:
-    """The versions a database has been through, the oldest first."""
-    return [one.name for one in MIGRATIONS.applied(db)]
+    """The versions a database has been through, the oldest first. Raises sqlite3.Error."""
+    try:
+        return [one.name for one in MIGRATIONS.applied(db)]
+    except UnicodeDecodeError as error:  # the driver's, in place of SQLite's own error, which quotes the damaged text
+        raise sqlite3.DatabaseError(f"malformed database schema ({error})") from error
 
 
 def check_version(db: Database) -> None:

@@ -66,3 +66,16 @@ def test_a_layer_that_a_newer_layout_has_no_more_is_gone(served: Served) -> None
     at = served.get(f"{RUN}/at", step=1)
     assert at["nonfinite_layers"] == []
     assert sorted(at["values"].values()) == [2.0, 9.0]
+
+
+def test_what_a_newer_layout_left_out_does_not_come_back_from_an_older_one(served: Served) -> None:
+    """Not even where two layouts before it had the series."""
+    with served.trainer() as trainer:
+        trainer.hello()
+        trainer.store(*(layout(*columns, number=n) for n, columns in enumerate([(LOSS, BAD), (LOSS, BAD), (LOSS,)])))
+        for number in (0, 1):
+            trainer.store(frame(number, [1.0, 3.0], number=number))
+        assert served.get(f"{RUN}/at", step=1)["nonfinite_layers"] == ["bn"]
+        trainer.store(frame(2, [2.0], number=2))
+    at = served.get(f"{RUN}/at", step=2)
+    assert (at["nonfinite_layers"], list(at["values"].values())) == ([], [2.0])

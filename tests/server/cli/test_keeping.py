@@ -149,6 +149,21 @@ def test_backup_and_check(served: Served, say: Tell, tmp_path: Path) -> None:
         assert "file is not a database" in err
 
 
+def test_a_schema_that_is_no_text_is_told_in_one_line(served: Served, say: Tell, tmp_path: Path) -> None:
+    """SQLite's own words quote what is damaged, and the driver cannot read them."""
+    copy = tmp_path / "copy.db"
+    say("backup", copy)
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        garbled = "UPDATE sqlite_master SET name = CAST(x'f1f1' AS TEXT), sql = 'CREATE' WHERE name = 'levels'"
+        assert connection.execute(garbled).rowcount == 1
+    verbs = [["check"], ["backup", tmp_path / "c.db"], ["query", "r1", "--sql", "select 1"]]
+    verbs += [["export", "r1", tmp_path / "r1.db"], ["serve", "--port", "0", "--directory", tmp_path / "other"]]
+    for verb in verbs:
+        code, out, err = say(*verb, "--db", copy)
+        assert (code != 0, out, len(err.splitlines()), "malformed database schema" in err) == (True, "", 1, True), verb
+
+
 @pytest.mark.parametrize("table", ["", "CREATE TABLE diary (text)"])
 def test_a_database_of_something_else_is_left_alone(private_home: Path, say: Tell, tmp_path: Path, table: str) -> None:
     """No verb makes tables of ours in it, neither one that reads nor the server; an empty file is none of ours yet."""

@@ -12,6 +12,7 @@ import pytest
 from kept import contents, tell
 from served import Served, frame, layout, until
 from trainvitals import wire
+from trainvitals_server import compactor
 from trainvitals_server.cli import main
 from trainvitals_server.errors import StoreBusyError
 from trainvitals_server.store import backup, checking
@@ -145,8 +146,11 @@ def test_a_damaged_table_of_points_is_told_and_the_rest_goes_on(private_home: Pa
 
 
 @pytest.mark.parametrize("place", [0, 8, 20, -5])
-def test_a_chunk_with_a_flipped_byte_spoils_its_own_series_only(tmp_path: Path, place: int) -> None:
+def test_a_chunk_with_a_flipped_byte_spoils_its_own_series_only(
+    tmp_path: Path, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those beside it are read, and `check` names it, with the steps: wrong values are never shown as right ones."""
+    monkeypatch.setattr(compactor, "IDLE_PAUSES", 1)  # so few frames are compacted at a look for idle layouts only
     with Served(tmp_path / "home") as served:
         tell(served, "r1", frames=400)
         database = served.service.settings.database
