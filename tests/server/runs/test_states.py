@@ -262,6 +262,20 @@ async def test_a_process_that_is_known_to_be_dead_is_lost_at_once(run: Run) -> N
     assert await run.state() == "starting"
 
 
+async def test_a_dead_process_was_seen_when_it_wrote_last(run: Run) -> None:
+    """However late its spool is found, and who brings it; until another process goes on."""
+    died = wire.Notice(step=1, time=1e6 + 5, code="orphaned", text=DEAD.text)
+    run.hands.turn(36_000)
+    who = await run.hello()
+    await run.tell(who, LOSS, frame(0, [1.0]), died)
+    run.leave(who)
+    assert await run.state() == "lost"
+    assert run.summary()["last_seen"] == iso(1e6 + 5)
+    run.leave(await run.hello("p-2", started=2.0))
+    assert await run.state(after=61) == "lost"
+    assert run.summary()["last_seen"] == iso(run.hands.now - 61)
+
+
 async def test_a_loss_that_is_explained_later_takes_the_better_reason(run: Run) -> None:
     """And a run that has said how it ended needs none."""
     who = await run.hello()
