@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import trainvitals
+from child import child
 from loops import of_type, small_net, spooled
 from served import Served, until
 from spools import frame, layout, left
@@ -20,6 +21,7 @@ from trainvitals import wire
 from trainvitals.delivery import courier
 from trainvitals.delivery.remains import take
 
+START = 120.0  # seconds at most until a process has imported torch and trains, on a machine that has more to do
 SUPPORT = Path(__file__).parents[2] / "support"
 RECORDS = [layout(), *[frame(step) for step in range(20)]]
 
@@ -131,7 +133,7 @@ print("ready", flush=True)
 time.sleep(60)
 """
     command = [sys.executable, "-c", program, elsewhere.url, token]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=SUPPORT) as trainer:
+    with child(command, stdout=subprocess.PIPE, cwd=SUPPORT) as trainer:
         assert trainer.stdout is not None
         assert trainer.stdout.readline() == "ready\n"
         elsewhere.service.parts.writer.submit(lambda tx: time.sleep(12))  # nothing is committed meanwhile
@@ -165,12 +167,12 @@ for step in range(10**6):
     optimizer.step()
     watch.step(step)
 """
-    with subprocess.Popen([sys.executable, "-c", program, elsewhere.url, token], cwd=SUPPORT) as trainer:
-        until(lambda: elsewhere.ask("GET", "/api/runs/r").is_success, 30)
-        until(lambda: elsewhere.get("/api/runs/r")["counts"]["frames"], 20)
+    with child([sys.executable, "-c", program, elsewhere.url, token], cwd=SUPPORT) as trainer:
+        until(lambda: elsewhere.ask("GET", "/api/runs/r").is_success, START)
+        until(lambda: elsewhere.get("/api/runs/r")["counts"]["frames"], START)
         body = {"action": "sanitize", "key": "k"}
         asked = elsewhere.ask("POST", "/api/runs/r/commands", "control", json=body).json()
-        assert trainer.wait(20) == -signal.SIGKILL
+        assert trainer.wait(START) == -signal.SIGKILL
     (path,) = (private_home / "spool/r").iterdir()
     assert asked["id"] in (path / "journal").read_text()
     alive = watch(elsewhere, private_home, run_id="next")

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from pyarrow import parquet
 
+from child import child
 from kept import contents, tell
 from served import Served, until
 from trainvitals_server.cli import main
@@ -82,7 +83,7 @@ def test_on_a_terminal_delete_asks(served: Served, answer: str, left: int) -> No
     """Only a whole yes deletes."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "trainvitals_server.cli", "delete", "r1"]
-    with subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE, text=True) as asking:
+    with child(command, stdin=theirs, stderr=subprocess.PIPE) as asking:
         os.close(theirs)
         assert asking.stderr is not None
         os.write(ours, f"{answer}\n".encode())
@@ -227,7 +228,7 @@ def test_replay_opens_a_file_for_reading_and_leaves_nothing(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("TRAINVITALS_DIR", str(tmp_path / "nobody"))
     command = [sys.executable, "-m", "trainvitals_server.cli", "replay", str(tmp_path / "r1.db"), "--print"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+    with child(command, stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         timer = threading.Timer(30, program.kill)
         timer.start()
