@@ -2,7 +2,8 @@
 
 A thread of its own looks every `LOOK` seconds at a counter that the training thread keeps anyway; between two steps it
 costs nothing. A validation or a save ends no step and is no hang: it is only said to be under way, in time for the
-server not to call the run stalled. A hang is told once; the next step ends it.
+server not to call the run stalled. Nor is it one where the whole process stood still (Ctrl-Z, a paused container),
+which shows in a look that comes late. A hang is told once; the next step ends it.
 """
 
 import statistics
@@ -19,6 +20,7 @@ from trainvitals.steps import Steps
 from trainvitals.validation import Validation
 
 LOOK = 5.0  # seconds between two looks
+LATE = 10.0  # seconds between two looks after which the process itself stood still in between
 BUSY = 15.0  # seconds without a step after which a validation or a save is announced: half of what a server waits
 HUNG = 30.0  # seconds without a step after which training hangs, ...
 SLOW = 10  # ... where that is also so many median steps
@@ -49,16 +51,22 @@ class Hanging:
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
         self._seen: Progress | None = None
-        self._moved = 0.0  # when something last did
+        self._moved = 0.0  # when something last did; later by what the process stood still since then
+        self._looked = 0.0
         self._said: set[str] = set()  # codes, since then
         self._took: deque[float] = deque(maxlen=REMEMBERED)
 
     def look(self, seen: Progress, now: float) -> None:
         """Compare with the last look, and tell what is due. `now` is monotonic seconds."""
         before, self._seen = self._seen, seen
+        since, self._looked = now - self._looked, now
         if before is None or seen != before:
             self._note(seen, before, now)
+            if since > LATE:
+                self._moved = now
             return
+        if since > LATE:
+            self._moved += since
         still = now - self._moved
         if seen.ended is None:
             return  # the first step may take what it needs: compiling, loading

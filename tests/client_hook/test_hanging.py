@@ -72,6 +72,31 @@ def test_slow_steps_are_no_hang() -> None:
     assert early.told == []
 
 
+def test_a_process_that_stood_still_does_not_hang() -> None:
+    """Stopped by a signal, or with its container: the look that comes late tells nothing of the training, the ones
+    after it do."""
+    watched = Watched()
+    watched.train(100)
+    watched.wait(10)
+    watched.now += 3600
+    watched.wait(20)
+    assert watched.told == []
+    watched.wait(10)
+    assert watched.codes() == ["hung"]
+    assert watched.told[0][1].startswith("no step ended for 35 s after step 100")
+
+
+def test_a_process_that_stood_still_right_after_a_step_does_not_hang() -> None:
+    """The step was before."""
+    watched = Watched()
+    watched.train(100)
+    watched.now += 3600
+    watched.wait(30, steps=101, ended=101.0, step=101)
+    assert watched.told == []
+    watched.wait(10)
+    assert watched.codes() == ["hung"]
+
+
 def test_a_long_validation_and_a_long_save_say_so_and_are_no_hang() -> None:
     """In time, once; unless nothing of it ends for ten minutes."""
     watched = Watched()

@@ -148,5 +148,7 @@ def tracing(pid: int, path: Path) -> Iterator[subprocess.Popen[bytes]]:
     inject = ["-e", "trace=write,fdatasync", "-e", "inject=write,fdatasync:error=EIO"]
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(path), *inject, "-p", str(pid)]
     with child(command, stderr=subprocess.DEVNULL) as tracer:
-        yield tracer
-        tracer.terminate()
+        try:
+            yield tracer
+        finally:
+            tracer.terminate()

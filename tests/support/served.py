@@ -65,8 +65,8 @@ class Served:
         return httpx.request(method, self.url + path, headers=headers, timeout=SECONDS, trust_env=False, **rest)
 
     def get(self, path: str, **query: Any) -> Any:
-        """The JSON at a path."""
-        answer = self.ask("GET", path, params=query)
+        """The JSON at a path. A read that took too long, as on a machine that has more to do, is asked for again."""
+        answer = until(lambda: (one := self.ask("GET", path, params=query)).status_code != 503 and one)
         assert answer.is_success, answer.text
         return answer.json()
 

@@ -24,7 +24,7 @@ import watched_training
 from auditor import Audit, audit, producer_count, watermark
 from fault_table import Row
 from ledger import Ledger
-from program import Program
+from program import START_SECONDS, Program
 from proxy import Proxy
 from served import until
 
@@ -59,7 +59,7 @@ class Training:
 
     def under_way(self) -> "Training":
         """Wait until it trains."""
-        until(lambda: self._alive() and len(self.ledger.read().steps) >= WARM, 60)
+        until(lambda: self._alive() and len(self.ledger.read().steps) >= WARM, START_SECONDS)
         return self
 
     def go_on(self, seconds: float) -> None:

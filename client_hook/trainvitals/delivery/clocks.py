@@ -1,13 +1,15 @@
-"""The trainer's own clocks: whether the machine slept, and whether somebody set the time.
+"""The trainer's own clocks: whether the machine slept, whether the process stood still, and whether somebody set the
+time.
 
-On Linux one clock stands still while the machine sleeps and another does not; their difference is the sleep. The wall
-clock is compared with the one that never stops. Readings are passed in.
+On Linux one clock stands still while the machine sleeps and another does not; their difference is the sleep. What is
+left of a look that comes late is the process's own: a signal or its container stopped it. The wall clock is compared
+with the one that never stops. Readings are passed in.
 """
 
 import time
 from typing import NamedTuple
 
-LEAST = 60.0  # seconds of sleep, or of a jump of the wall clock, that are worth telling
+LEAST = 60.0  # seconds of sleep, of standing still, or of a jump of the wall clock, that are worth telling
 LOOK = 5.0  # seconds between two looks
 
 
@@ -36,11 +38,16 @@ class Clocks:
         """What has happened since the last reading: codes and texts of notices."""
         last, self._last = self._last, now
         passed = now.boot - last.boot
-        slept = passed - (now.running - last.running)
+        ran = now.running - last.running
+        slept, stood = passed - ran, ran - LOOK
         jumped = now.wall - last.wall - passed
         found = []
         if slept >= LEAST:
             found.append(("suspended", f"the machine slept for {span(slept)}"))
+        if stood >= LEAST:
+            found.append(
+                ("stopped", f"the process stood still for {span(stood)}: stopped, paused, or held up by one call")
+            )
         if abs(jumped) > LEAST:
             found.append(("clock", f"the wall clock was set {'forward' if jumped > 0 else 'back'} by {span(jumped)}"))
         return found

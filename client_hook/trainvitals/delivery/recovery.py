@@ -113,7 +113,7 @@ async def recover(
     except FileNotFoundError:  # another one has delivered it meanwhile
         remains = None
     except (OSError, msgspec.DecodeError) as error:
-        return Delivery(folder, outcome="unreadable", reason=str(error))
+        return Delivery(folder, outcome="unreadable", reason=f"{folder / 'identity'} tells no producer: {error}")
     if remains is None:
         return Delivery(folder, run=folder.parent.name, producer=folder.name, outcome="in use")
     who = remains.identity

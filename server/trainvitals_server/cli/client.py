@@ -61,6 +61,16 @@ class Client:
         """Delete what a path names; the JSON object that comes back."""
         return self._ask("DELETE", path, params=query)
 
+    def trouble(self) -> str:
+        """What is wrong with the server's database, in one line; "" where nothing is known to be."""
+        try:
+            answer = _object(self._http.get("/readyz"))
+        except (httpx.HTTPError, Failure):
+            return ""
+        if "detail" in answer:
+            return f"what is shown may be old, since nothing new can be stored: {answer['detail']}"
+        return str(answer.get("warning", ""))
+
     def _ask(self, method: str, path: str, **rest: Any) -> Object:
         try:
             answer = self._http.request(method, path, **rest)

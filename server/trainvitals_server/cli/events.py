@@ -4,9 +4,10 @@ import argparse
 from collections.abc import Iterator
 
 from trainvitals_server.cli import client
-from trainvitals_server.cli.text import cell, safe, show_json
+from trainvitals_server.cli.text import cell, moment, safe, show_json
 
 PAGE = 500  # events per request
+TIMES = ("since", "until")  # fields in Unix seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,9 @@ def follow(server: client.Client, run: str, after: int | None = None, **query: o
 def line(event: client.Object) -> str:
     """One event: step, type, layer, and its fields."""
     data = ", ".join(
-        f"{name} {value(field)}" for name, field in event["data"].items() if field not in (None, "", [], {})
+        f"{name} {moment(field) if name in TIMES and isinstance(field, float) else value(field)}"
+        for name, field in event["data"].items()
+        if field not in (None, "", [], {})
     )
     layer = f"{safe(event['layer'])}: " if event["layer"] else ""
     return f"{cell(event['step']):>9}  {safe(event['type']):<10}  {layer}{data}"

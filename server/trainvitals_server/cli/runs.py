@@ -3,7 +3,8 @@
 import argparse
 
 from trainvitals_server.cli import client
-from trainvitals_server.cli.text import clock, show_json, table
+from trainvitals_server.cli.failure import warn
+from trainvitals_server.cli.text import clock, safe, show_json, table
 
 TOLD = ("failed", "lost", "stalled")  # states whose reason belongs beside the verdict
 LONGEST = 200  # characters of a reason
@@ -20,6 +21,7 @@ def run(options: argparse.Namespace) -> int:
     """Print one line per run."""
     with client.connect(options) as server:
         answer = server.get("/api/runs")
+        trouble = server.trouble()
     if options.json:
         show_json(answer)
     elif not answer["runs"]:
@@ -30,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
                 ("RUN", "NAME", "STATE", "STEP", "STEPS/S", "ALERTS", "LAST SEEN", "VERDICT"), map(row, answer["runs"])
             )
         )
+    if trouble:
+        warn(safe(trouble))
     return 0
 
 

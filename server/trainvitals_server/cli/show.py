@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Iterator
 
 from trainvitals_server.cli import client
-from trainvitals_server.cli.text import cell, clock, safe, show_json, table
+from trainvitals_server.cli.failure import warn
+from trainvitals_server.cli.text import cell, clock, count, safe, show_json, table
 
 VALIDATIONS = 10  # the newest ones shown
 
@@ -23,10 +24,13 @@ def run(options: argparse.Namespace) -> int:
         summary = server.get(f"/api/runs/{name}")
         incidents = server.get(f"/api/runs/{name}/incidents")["incidents"]
         alerts = server.get("/api/alerts", run=name)["alerts"]
+        trouble = server.trouble()
     if options.json:
         show_json({**summary, "incidents": incidents, "alerts": alerts})
     else:
         print("\n".join(describe(summary, incidents, alerts)))
+    if trouble:
+        warn(safe(trouble))
     return 0
 
 
@@ -71,14 +75,13 @@ def losses(summary: client.Object) -> Iterator[str]:
     """What the run's record lacks."""
     lost = summary.get("lost", {})
     if lost.get("gaps"):
-        gaps = f"{cell(lost['gaps'])} gap{'s' if lost['gaps'] != 1 else ''}"
-        yield f"lost       {cell(lost['records'])} records in {gaps}"
+        yield f"lost       {count(lost['records'], 'record')} in {count(lost['gaps'], 'gap')}"
     for one in lost.get("reasons", []):
         alone = one["from"] == one["to"]
         steps = f"at step {cell(one['from'])}" if alone else f"steps {cell(one['from'])} to {cell(one['to'])}"
         yield f"           {cell(one['records'])}: {safe(one['reason'])}, {steps}"
     for one in summary.get("set_aside", []):
-        yield f"set aside  {cell(one['count'])} records: {safe(one['reason'])}"
+        yield f"set aside  {count(one['count'], 'record')}: {safe(one['reason'])}"
 
 
 def end(summary: client.Object) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 # Categories that move the cursor, hide text or turn it around: control, format (right-to-left marks), surrogates,
@@ -34,6 +35,11 @@ def cell(value: object, width: int = WIDEST) -> str:
     return text if len(text) <= width else f"{text[: width // 2 - 1]}…{text[-(width // 2) :]}"
 
 
+def count(number: int, noun: str) -> str:
+    """So many of something: 1 record, 2,000 records."""
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns aligned to their widest cell; numbers to the right. The last column is not cut."""
     body = list(rows)
@@ -55,6 +61,14 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
         for text, width, flush in zip(cells, widths, right, strict=True)
     ]
     return "  ".join(parts).rstrip()
+
+
+def moment(seconds: float) -> str:
+    """Unix seconds as date and time, to the second, as UTC; the bare number where they are none."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}Z"
+    except (OverflowError, OSError, ValueError):
+        return cell(seconds)
 
 
 def clock(time: str | None) -> str:

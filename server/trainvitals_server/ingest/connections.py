@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from math import inf
 
 from trainvitals import wire
 from trainvitals_server.ingest.session import Close
@@ -15,11 +16,14 @@ MAX_CONNECTIONS = 4096  # trainers; see `MAX_PRODUCERS` of the books
 class Connection:
     """What is still to be sent to one trainer, in order."""
 
-    def __init__(self, producer: int, run: str, name: str, *, ended: bool = False) -> None:
+    def __init__(
+        self, producer: int, run: str, name: str, *, ended: bool = False, silence: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self.producer = producer  # row id
         self.run = run
         self.name = name  # the producer's own id
         self.ended = ended  # its process has; this brings what it left
+        self.silence = silence  # seconds since anything came from it
         self.sent: set[str] = set()  # ids of the commands it was given
         self.displaced: asyncio.Future[Close] = asyncio.get_running_loop().create_future()
         self._outgoing: deque[wire.Message] = deque()
@@ -97,6 +101,14 @@ class Connections:
     def of_run(self, run: str) -> list[Connection]:
         """Every connection of a run."""
         return [one for one in self._open.values() if one.run == run]
+
+    def silences(self) -> dict[str, float]:
+        """For how many seconds nothing has come from any of the living trainers of each run."""
+        found: dict[str, float] = {}
+        for one in self._open.values():
+            if not one.ended:
+                found[one.run] = min(one.silence(), found.get(one.run, inf))
+        return found
 
     def of(self, run: str, name: str) -> Connection | None:
         """The connection of a run's producer, by the producer's own id."""

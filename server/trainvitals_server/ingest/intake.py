@@ -188,13 +188,13 @@ class Intake:
             transitions.signal(self._tx, self._producer.run, "orphaned", reason)
 
     def _rest(self, record: wire.Gap, through: int) -> wire.Gap:
-        """What a gap that stands for several numbers says of those that were not committed before."""
+        """What a gap that stands for several numbers says of those that were not committed before: it counts them all,
+        whatever it claims."""
         if self._seq != self._end:
             raise ValueError(f"expected a gap through {through} at the end of its batch, got more records behind it")
         if not self._seq <= through < wire.MAX_SEQUENCE:
             raise ValueError(f"expected a gap from {self._seq} to reach a number from there on, got {through}")
-        known = max(self._committed - self._seq + 1, 0)
-        return msgspec.structs.replace(record, count=max(record.count - known, 0))
+        return msgspec.structs.replace(record, count=max(through - max(self._committed, self._seq - 1), 0))
 
     def _event(self, record: wire.Event) -> None:
         _check_place(record.step, record.time)

@@ -97,7 +97,9 @@ class Link:
 
     async def _serve(self, producer: runs.Producer) -> Close:
         """Stream, with this connection known to the others."""
-        connection = Connection(producer.id, producer.run, producer.producer, ended=producer.ended)
+        connection = Connection(
+            producer.id, producer.run, producer.producer, ended=producer.ended, silence=self._silence
+        )
         older = self._parts.connections.admit(connection)
         try:
             if older is not None:
@@ -171,13 +173,19 @@ class Link:
             return commands.waiting(reading, producer.run, producer.producer, self._parts.clock.now())
 
     def _note_end(self, connection: Connection) -> None:
-        """How it ended is kept: it is all that is known of a trainer that does not come back."""
+        """How it ended is kept: it is all that is known of a trainer that does not come back. One that answers no more
+        fell silent when it was heard of last, and not when that was found out."""
         ask = self._websocket.scope.get("extensions", {}).get("trainvitals.parting")
         how: parting.Parting = (ask() if ask is not None else "") or "server"
-        clock = self._parts.clock
-        ended = parting.tell(how, clock.now())
-        self._parts.pulse.disconnect(connection.run, connection.producer, clock.monotonic(), ended)
+        clock, since = self._parts.clock, self._silence() if how == "silent" else 0.0
+        ended = parting.tell(how, clock.now() - since)
+        self._parts.pulse.disconnect(connection.run, connection.producer, clock.monotonic() - since, ended)
         self._tell(connection)
+
+    def _silence(self) -> float:
+        """Seconds since anything came from the peer."""
+        ask = self._websocket.scope.get("extensions", {}).get("trainvitals.silence")
+        return ask() if ask is not None else 0.0
 
     def _tell(self, connection: Connection) -> None:
         self._parts.summaries.touch(connection.run)

@@ -130,16 +130,17 @@ class Pulse:
         each = beat.seconds_per_step() if beat and beat.state == "live" else None
         return 1 / each if each else None
 
-    def signals(self, now: float) -> Iterator[Said]:
-        """What the clock says of each run: `silent`, `gone`, or `contact` again. Forgets those that have ended, and
-        those that are lost: whoever comes back says hello, and that tells the state."""
+    def signals(self, now: float, wall: float = 0.0) -> Iterator[Said]:
+        """What the clock says of each run: `silent`, `gone`, or `contact` again; `wall` is the same moment in Unix
+        seconds. Forgets those that have ended, and those that are lost: whoever comes back says hello, and that tells
+        the state."""
         for run, beat in tuple(self._beats.items()):
             if beat.state not in OPEN or (beat.state == "lost" and not beat.producers):
                 self._forget(run, beat, now)
                 continue
             what = self._signal(beat, now)
             if what is not None:
-                yield Said(run, what, _reason(beat, what, now))
+                yield Said(run, what, _reason(beat, what, wall - (now - beat.data)))
 
     def _forget(self, run: str, beat: Beat, now: float) -> None:
         if not beat.producers and now - beat.contact > GONE_SECONDS:
@@ -157,11 +158,12 @@ class Pulse:
         return "gone" if beat.state != "lost" and now - beat.contact > GONE_SECONDS else None
 
 
-def _reason(beat: Beat, what: Signal, now: float) -> str:
+def _reason(beat: Beat, what: Signal, data: float) -> str:
+    """What stays true for as long as nothing changes; `data` is when something came last, in Unix seconds."""
     if what == "gone":
         return beat.ended
     if what == "silent":
         last = beat.silent_since()
-        said = f"no step for {parting.span(now - beat.data)}, although the trainer is connected"
+        said = f"no step since {parting.clock(data)}, although the trainer is connected"
         return f"{said}; last: {last}" if last else said
     return ""

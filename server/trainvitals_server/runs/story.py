@@ -9,6 +9,7 @@ import msgspec
 
 from trainvitals import wire
 from trainvitals_server.incidents import Incident, build_ranks
+from trainvitals_server.runs import heard
 from trainvitals_server.store import events, history
 from trainvitals_server.store.transactions import Connection
 
@@ -34,6 +35,12 @@ class Story:
         """What one rank tells."""
         told = zip(self.events, self.tellers, strict=False)  # another thread may be adding to one of them
         return [one for one, by in told if by[0] == rank]
+
+    def deaths(self) -> dict[str, float]:
+        """The producers that are known to have died without a word, and when each wrote last (Unix seconds)."""
+        told = zip(self.events, self.tellers, strict=False)
+        dead = ((by[1], one) for one, by in told if isinstance(one, wire.Notice) and one.code == heard.ORPHANED)
+        return {producer: one.time for producer, one in dead}
 
     def until(self, step: int, endings: Mapping[str, int]) -> list[tuple[int, wire.Event]]:
         """Rank and event at or before a step, of each producer up to where its part of the run ends."""

@@ -47,6 +47,7 @@ class Findings(NamedTuple):
     story: Story  # without its events
     alerts: list[Alert]
     nonfinite_layers: list[str]
+    deaths: dict[str, float]  # when those producers wrote last that are known to have died without a word
 
 
 @dataclass
@@ -149,8 +150,17 @@ class Summaries:
             **self._describe(run, row),
             **self._progress(connection, run),
             **self._health(connection, run, _ending(row), ranks := self._ranks(connection, run)),
+            "last_seen": iso(self._last_seen(connection, run, row)),
             "ranks": ranks,
         }
+
+    def _last_seen(self, connection: Connection, run: str, row: Any) -> float:
+        """When there was contact last. Whoever brings what a dead process left is none: that one was seen when it wrote
+        last, however late its spool was found."""
+        seen, newest = float(row["last_seen"]), runs.newest_rows(connection, run)
+        if row["state"] != "lost" or self._pulse.connected(run) or not newest:
+            return seen
+        return min(seen, self._find(run).deaths.get(newest[0]["producer"], seen))
 
     def _describe(self, run: str, row: Any) -> Object:
         return {
@@ -184,7 +194,7 @@ class Summaries:
         }
 
     def _health(self, connection: Connection, run: str, state: str, ranks: Object) -> Object:
-        story, found, bad = self._find(run)
+        story, found, bad, _ = self._find(run)
         incidents = story.incidents
         parts = runs.segments(connection, run, 0, None)
         said = verdict(
@@ -216,11 +226,13 @@ class Summaries:
         if kept is not None:
             return kept
         with self._database.reading() as connection:  # a snapshot that holds all of this version
-            story = replace(self._stories.of(connection, run), events=[], tellers=[])
+            told = self._stories.of(connection, run)
+            story = replace(told, events=[], tellers=[])
             counters = series.list_counters(connection, run)
             values = history.read_moment(connection, history.Question(run), counters).values
             rows = series.list_all(connection, run) if any(value > 0 for value in values.values()) else []
-            found = Findings(story, alerts.find(connection, run), history.nonfinite_layers(rows, values))
+            bad = history.nonfinite_layers(rows, values)
+            found = Findings(story, alerts.find(connection, run), bad, told.deaths())
         vitals = Vitals(counters, values)
         with self._lock:
             if memory.version == version:

@@ -38,18 +38,22 @@ async def run(parts: Parts) -> None:
 
 async def tick(parts: Parts, *, touch: bool) -> None:
     """Do what is due now."""
-    signals = list(parts.pulse.signals(parts.clock.monotonic()))
+    signals = list(parts.pulse.signals(parts.clock.monotonic(), parts.clock.now()))
     overdue = await asyncio.to_thread(_overdue, parts)
-    contact = parts.pulse.connected_runs() if touch else set()
+    now = parts.clock.now()
+    contact = {run: now - since for run, since in parts.connections.silences().items()} if touch else {}
     if signals or overdue or touch:
         await parts.write(lambda tx: _write(tx, signals, contact))
+    for run in contact:  # of a run that is connected and silent nothing else tells when it was heard of
+        parts.summaries.touch(run)
+        parts.hub.mark(run)
 
 
-def _write(tx: Transaction, signals: list[Said], contact: set[str]) -> None:
+def _write(tx: Transaction, signals: list[Said], contact: dict[str, float]) -> None:
     for run, what, reason in signals:
         transitions.signal(tx, run, what, reason)
     progress.expire(tx)
-    runs.touch(tx.connection, contact, tx.now)
+    runs.touch(tx.connection, contact)
 
 
 def _overdue(parts: Parts) -> bool:

@@ -2,6 +2,7 @@
 sqlite-utils each hello would take five times as long."""
 
 import sqlite3
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from trainvitals import wire
@@ -56,7 +57,7 @@ def enter(connection: sqlite3.Connection, who: wire.Identity, now: float) -> tup
         _insert(connection, "runs", {"id": who.run, "state": "starting", "created": created, **described})
     known = find_producer(connection, who.run, who.producer)
     if known is not None:
-        touch(connection, {who.run}, now)
+        touch(connection, {who.run: now})
         return known, False
     row = {"run": who.run, "producer": who.producer, "rank": who.rank, "world_size": who.world_size}
     row |= {"host": who.host, "pid": who.pid, "started": who.started, "allow": pack(who.allow)}
@@ -98,9 +99,9 @@ def update(connection: sqlite3.Connection, run: str, **columns: object) -> None:
     connection.execute(f"UPDATE runs SET {names} WHERE id = ?", (*columns.values(), run))  # noqa: S608  # names are ours
 
 
-def touch(connection: sqlite3.Connection, runs: set[str], now: float) -> None:
-    """Note contact with these runs."""
-    connection.executemany("UPDATE runs SET last_seen = ? WHERE id = ?", [(now, run) for run in runs])
+def touch(connection: sqlite3.Connection, runs: Mapping[str, float]) -> None:
+    """Note when each of these runs was heard of."""
+    connection.executemany("UPDATE runs SET last_seen = ? WHERE id = ?", [(at, run) for run, at in runs.items()])
 
 
 def find_producer(connection: sqlite3.Connection, run: str, producer: str) -> Producer | None:

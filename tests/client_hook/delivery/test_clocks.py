@@ -13,6 +13,13 @@ HOUR = 3600.0
         (5.0, 5.0, 5.0, []),
         (5.0, 5.0, 64.0, []),
         (5.0, 2 * HOUR + 305, 2 * HOUR + 305, [("suspended", "the machine slept for 2 h 5 min")]),
+        (
+            125.0,
+            125.0,
+            125.0,
+            [("stopped", "the process stood still for 2 min: stopped, paused, or held up by one call")],
+        ),
+        (64.0, 64.0, 64.0, []),
         (5.0, 5.0, HOUR, [("clock", "the wall clock was set forward by 59 min 55 s")]),
         (5.0, 5.0, -86395.0, [("clock", "the wall clock was set back by 1 d")]),
         (

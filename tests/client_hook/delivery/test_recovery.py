@@ -21,6 +21,7 @@ from trainvitals import wire
 from trainvitals.delivery import courier
 from trainvitals.delivery.remains import take
 
+START = 120.0  # seconds at most until a process has imported torch and trains, on a machine that has more to do
 SUPPORT = Path(__file__).parents[2] / "support"
 RECORDS = [layout(), *[frame(step) for step in range(20)]]
 
@@ -167,11 +168,11 @@ for step in range(10**6):
     watch.step(step)
 """
     with child([sys.executable, "-c", program, elsewhere.url, token], cwd=SUPPORT) as trainer:
-        until(lambda: elsewhere.ask("GET", "/api/runs/r").is_success)
-        until(lambda: elsewhere.get("/api/runs/r")["counts"]["frames"])
+        until(lambda: elsewhere.ask("GET", "/api/runs/r").is_success, START)
+        until(lambda: elsewhere.get("/api/runs/r")["counts"]["frames"], START)
         body = {"action": "sanitize", "key": "k"}
         asked = elsewhere.ask("POST", "/api/runs/r/commands", "control", json=body).json()
-        assert trainer.wait(60) == -signal.SIGKILL
+        assert trainer.wait(START) == -signal.SIGKILL
     (path,) = (private_home / "spool/r").iterdir()
     assert asked["id"] in (path / "journal").read_text()
     alive = watch(elsewhere, private_home, run_id="next")

@@ -175,6 +175,16 @@ def test_a_wrong_token_is_named(here: Served, tmp_path: Path, capsys: pytest.Cap
     assert (one["records"], one["sent"], one["known"]) == (22, 0, 0)
 
 
+def test_an_identity_that_is_none_is_named(sync: Sync, tmp_path: Path) -> None:
+    """A torn file, or somebody else's."""
+    path = left(tmp_path / "usb", RECORDS)
+    (path / "identity").write_bytes(b"junk")
+    code, out, err = sync(tmp_path / "usb")
+    assert code == 1
+    assert f"unreadable: {path / 'identity'} tells no producer: " in out
+    assert err.count("\n") == 1
+
+
 def test_a_folder_without_spools_is_refused(sync: Sync, tmp_path: Path) -> None:
     """In one line."""
     code, _, err = sync(tmp_path)

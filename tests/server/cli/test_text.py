@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainvitals_server.cli.text import UNSAFE, cell, clock, safe, show_json, table
+from trainvitals_server.cli.text import UNSAFE, cell, clock, count, moment, safe, show_json, table
 
 
 @given(st.text())
@@ -58,6 +58,13 @@ def test_times_are_shown_to_the_second() -> None:
     """In UTC, as they came."""
     assert clock("2026-11-23T08:01:49.123456Z") == "2026-11-23 08:01:49Z"
     assert clock("2026-11-23T08:01:49Z") == "2026-11-23 08:01:49Z"
+    assert moment(1e6 + 0.5) == "1970-01-12 13:46:40Z"
+    assert moment(1e300) == "1e+300"
+
+
+def test_one_is_singular() -> None:
+    """And thousands are separated."""
+    assert [count(n, "record") for n in (0, 1, 2000)] == ["0 records", "1 record", "2,000 records"]
     assert clock(None) == "-"
 
 

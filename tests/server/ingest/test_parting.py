@@ -1,11 +1,18 @@
 """How a connection ended is noticed on real sockets, and kept as the reason of a loss."""
 
+import asyncio
 import socket as plain_socket
 import struct
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from served import Served, until
+from served import Served, layout, until
+from trainvitals import wire
 from trainvitals_server.runs.pulse import Beat
+from trainvitals_server.transport import Transport
+
+LOSS = layout(("", wire.RUN, wire.LOSS))
 
 
 def beat(served: Served) -> Beat:
@@ -50,6 +57,36 @@ def test_a_trainer_that_answers_no_ping_is_told_from_one_that_left(private_home:
         trainer.hello()
         trainer.socket.protocol.receive_data = lambda data: None  # type: ignore[method-assign]
         assert ended(served).startswith("the trainer stopped answering at ")
+        assert beat(served).contact <= time.monotonic() - 0.2  # when it was heard of last, not when that was found out
+
+
+def test_a_trainer_that_sends_is_not_silent(private_home: Path) -> None:
+    """On a slow line the answer to a ping waits behind what was sent before."""
+    server = Served(private_home)
+    server.service.config.ws_ping_interval = 3600.0  # what is due is asked for by hand
+    with server as served, served.trainer() as trainer:
+        trainer.hello()
+        (link,) = (one for one in served.service.server_state.connections if isinstance(one, Transport))
+        on_loop(link, lambda: heard_and_due(link, since=0.0))
+        assert not link.close_sent
+        trainer.store(LOSS)
+        on_loop(link, lambda: heard_and_due(link, since=link.ping_timeout or 0.0))
+        assert ended(served).startswith("the trainer stopped answering at ")
+
+
+def heard_and_due(link: Transport, since: float) -> None:
+    """The answer to a ping is due; something else was heard of `since` seconds ago."""
+    link._heard = link.loop.time() - since
+    link.keepalive_timeout()
+
+
+def on_loop(link: Transport, work: Callable[[], None]) -> None:
+    """Do it on the server's thread, and wait."""
+
+    async def done() -> None:
+        work()
+
+    asyncio.run_coroutine_threadsafe(done(), link.loop).result(10)
 
 
 def test_a_server_that_ends_is_not_the_trainers_doing(private_home: Path) -> None:

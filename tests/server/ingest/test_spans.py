@@ -1,5 +1,6 @@
 """A gap that stands for several numbers: it moves the watermark to its end, once, whatever was committed before."""
 
+import msgspec
 import pytest
 
 from served import Served, Speaker, frame, layout
@@ -54,6 +55,17 @@ def test_what_was_committed_of_a_gap_is_not_lost(served: Served, first: int) -> 
         assert trainer.hear(wire.Ack).seq == 9
     assert dropped(served) == 6
     assert len(gaps(served)) == 1
+
+
+@pytest.mark.parametrize("claimed", [0, 3, 1 << 40])
+def test_a_gap_counts_all_the_numbers_it_stands_for(served: Served, claimed: int) -> None:
+    """Whatever it says: each number is stored, set aside, or counted."""
+    with served.trainer() as trainer:
+        begin(trainer)
+        trainer.send(msgspec.structs.replace(gap(4, 13), count=claimed), first=4)
+        assert trainer.hear(wire.Ack).seq == 13
+    assert dropped(served) == 10
+    assert served.get("/api/runs/run-1")["lost"]["records"] == 10
 
 
 def test_a_gap_in_the_midst_of_a_batch_is_set_aside(served: Served) -> None:

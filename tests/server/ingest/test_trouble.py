@@ -13,6 +13,7 @@ from websockets.sync.client import ClientConnection
 
 from served import Served, Speaker, close_of, frame, layout, until
 from trainvitals import wire
+from trainvitals_server.cli import main
 from trainvitals_server.errors import SlowReadError
 from trainvitals_server.ingest import connections, socket
 from trainvitals_server.runs.summary import Summaries
@@ -50,23 +51,26 @@ def stored(served: Served) -> list[int]:
     return data
 
 
+def limit(served: Served, pages: int) -> None:
+    """The database may have so many pages; SQLite makes 1 the present size."""
+    job = served.service.parts.writer.submit(
+        lambda tx: tx.connection.execute(f"PRAGMA max_page_count = {pages}").fetchone()
+    )
+    job.result(10)
+
+
 def test_a_full_disk_costs_time_and_nothing_else(served: Served) -> None:
     """`nack retry`, 503, a word to the page; all is stored once there is room."""
-    writer = served.service.parts.writer
-
-    def limit(pages: int) -> None:
-        writer.submit(lambda tx: tx.connection.execute(f"PRAGMA max_page_count = {pages}").fetchone()).result(10)
-
     with served.trainer() as trainer, served.live(None) as browser:
         trainer.hello()
         trainer.store(layout(*COLUMNS))
-        limit(1)  # SQLite makes it the present size
+        limit(served, 1)
         acked, nack = stream(trainer, 0, 500)
         assert nack is not None
         assert (nack.kind, "full" in nack.reason) == ("retry", True)
         assert served.ask("GET", "/readyz", None).status_code == 503
         assert "full" in heartbeat(browser, lambda store: bool(store["trouble"]))["trouble"]
-        limit(1 << 30)
+        limit(served, 1 << 30)
         assert stream(trainer, acked + 1, acked + 40) == (acked + 39, None)
         assert served.ask("GET", "/readyz", None).json() == {"status": "ready"}
         assert heartbeat(browser, lambda store: not store["trouble"]) == {"trouble": "", "warning": ""}
@@ -98,6 +102,23 @@ def test_a_reader_that_stays_is_warned_of_then_stops_the_writer_and_is_forgiven(
         until(lambda: served.ask("GET", "/readyz", None).json() == {"status": "ready"})
     assert stored(served)[-1] == acked + 9
     assert served.get("/api/runs/run-1")["counts"]["frames"] == acked + 10
+
+
+@pytest.mark.parametrize("verb", [["runs"], ["show", "run-1"]])
+def test_a_shell_is_told_that_nothing_is_stored(
+    served: Served, verb: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it shows was true before."""
+    with served.trainer() as trainer:
+        trainer.hello()
+        trainer.store(layout(*COLUMNS))
+        limit(served, 1)
+        assert stream(trainer, 0, 500)[1] is not None
+        assert main([*verb, "--directory", str(served.directory)]) == 0
+        out, err = capsys.readouterr()
+        assert "run-1" in out
+        assert err.startswith("trainvitals: what is shown may be old, since nothing new can be stored: the database")
+        assert err.count("\n") == 1
 
 
 def test_a_database_locked_by_another_process_holds_up_nobody_but_trainers(served: Served) -> None:

@@ -11,8 +11,9 @@ import pytest
 from served import frame, identify, layout
 from trainvitals import wire
 from trainvitals_server.api.runs import details
-from trainvitals_server.clock import Clock
+from trainvitals_server.clock import Clock, iso
 from trainvitals_server.ingest import intake
+from trainvitals_server.ingest.connections import Connection
 from trainvitals_server.parts import Parts, open_parts
 from trainvitals_server.runs import parting, ticker
 from trainvitals_server.runs.naps import Naps
@@ -220,6 +221,20 @@ async def test_a_lost_run_says_how_the_connection_ended(run: Run, how: parting.P
     assert [one.text for one in run.events()] == [run.summary()["reason"]]
 
 
+async def test_seen_is_when_it_was_heard_of(run: Run) -> None:
+    """Not merely connected: a stopped process answers nothing, and who brings what a dead one left is not it."""
+    who = await run.hello()
+    before = run.summary()["last_seen"]
+    run.hands.turn(100)
+    run.parts.connections.admit(Connection(who.id, who.run, "p-1", ended=True))
+    await ticker.tick(run.parts, touch=True)
+    assert run.summary()["last_seen"] == before
+    run.parts.connections.admit(Connection(who.id, who.run, "p-1", silence=lambda: 25.0))
+    run.parts.connections.admit(Connection(who.id + 1, who.run, "p-2", silence=lambda: 35.0))
+    await ticker.tick(run.parts, touch=True)
+    assert run.summary()["last_seen"] == iso(run.hands.now - 25)
+
+
 async def test_coming_back_says_how_long_it_was_away(run: Run) -> None:
     """And the reason of the loss is none any more."""
     who = await run.hello()
@@ -245,6 +260,20 @@ async def test_a_process_that_is_known_to_be_dead_is_lost_at_once(run: Run) -> N
     assert run.summary()["ranks"]["troubled"][0]["state"] == "lost"
     await run.hello("p-2", started=2.0)
     assert await run.state() == "starting"
+
+
+async def test_a_dead_process_was_seen_when_it_wrote_last(run: Run) -> None:
+    """However late its spool is found, and who brings it; until another process goes on."""
+    died = wire.Notice(step=1, time=1e6 + 5, code="orphaned", text=DEAD.text)
+    run.hands.turn(36_000)
+    who = await run.hello()
+    await run.tell(who, LOSS, frame(0, [1.0]), died)
+    run.leave(who)
+    assert await run.state() == "lost"
+    assert run.summary()["last_seen"] == iso(1e6 + 5)
+    run.leave(await run.hello("p-2", started=2.0))
+    assert await run.state(after=61) == "lost"
+    assert run.summary()["last_seen"] == iso(run.hands.now - 61)
 
 
 async def test_a_loss_that_is_explained_later_takes_the_better_reason(run: Run) -> None:
@@ -285,11 +314,11 @@ async def test_what_is_under_way_is_no_stall_and_is_named_when_it_is(run: Run) -
     assert await run.state(after=900) == "stalled"
     assert (
         run.summary()["reason"]
-        == "no step for 32 min, although the trainer is connected; last: validation began at step 4"
+        == "no step since 13:46:40 UTC, although the trainer is connected; last: validation began at step 4"
     )
     await run.tell(who, frame(5, [1.0]))
     assert await run.state(after=31) == "stalled"
-    assert run.summary()["reason"] == "no step for 31 s, although the trainer is connected; last: step 5"
+    assert run.summary()["reason"] == "no step since 14:18:20 UTC, although the trainer is connected; last: step 5"
 
 
 async def test_where_it_hangs_is_part_of_the_run_until_it_goes_on(run: Run) -> None:
