@@ -17,6 +17,7 @@ import zstandard
 
 from trainvitals_server.errors import SchemaError, SlowReadError, StoreBusyError
 from trainvitals_server.store import schema
+from trainvitals_server.store.limits import MAX_BYTES
 
 READ_SECONDS = 2.0  # how long a read may last: the log cannot be emptied behind it (wal.py)
 READ_OPERATIONS = 1000  # of SQLite's machine, between two looks at the clock
@@ -94,6 +95,7 @@ def open_reading(path: Path) -> sqlite3.Connection:
     address = f"{path.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
     connection.row_factory = sqlite3.Row
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_BYTES)  # the file may be a stranger's
     connection.execute("PRAGMA query_only = ON")
     return connection
 

@@ -169,4 +169,4 @@ def unpack(row: sqlite3.Row, width: int, columns: NDArray[np.intp] | None = None
         present = np.unpackbits(bits, axis=1, count=width, bitorder="little").astype(np.bool_)
     if columns is not None:
         values, present = values[:, columns], None if present is None else present[:, columns]
-    return Stretch(np.frombuffer(row[1], "<i8"), np.frombuffer(row[2], "<f8"), values, present)
+    return Stretch(np.frombuffer(row[1], "<i8").reshape(n), np.frombuffer(row[2], "<f8").reshape(n), values, present)

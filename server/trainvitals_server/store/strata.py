@@ -13,6 +13,7 @@ from trainvitals_server.store.fresh import with_mean
 
 FIELDS = ("min", "max", "first", "last", "mean")
 READ_CELLS = 1 << 20  # buckets x series that are put into one course
+SHAPE_BYTES = 32  # of one bucket
 
 
 class Coded(NamedTuple):
@@ -117,7 +118,15 @@ def _shape(
         "SELECT start, shape FROM buckets WHERE block = ? AND level = ? AND start BETWEEN ? AND ? ORDER BY start",
         (block, level, some[0], some[-1]),
     ).fetchall()
-    shapes = [codec.unpack_longs(row[1], (4, -1)) for row in rows]
+    shapes = [unpack_shape(row[1]) for row in rows]
     ends = np.cumsum([0, *(shape.shape[1] for shape in shapes)]).tolist()
     cuts = {row[0]: (ends[place], ends[place + 1]) for place, row in enumerate(rows)}
     return np.concatenate(shapes, axis=1), cuts
+
+
+def unpack_shape(data: bytes) -> NDArray[np.int64]:
+    """Which buckets a row holds: int64[4, k]. Raises ValueError where they are more than a row has."""
+    k = codec.size(data) // SHAPE_BYTES
+    if not 0 < k <= shelves.PER_ROW:
+        raise ValueError(f"expected 1 to {shelves.PER_ROW} buckets in a row, got {k}")
+    return codec.unpack_longs(data, (4, k))
