@@ -73,15 +73,19 @@ def _read(
             'SELECT first_step, "values", present FROM chunks WHERE block = ? AND first_step BETWEEN ? AND ?',
             (pick.block.id, some[0].first_step, some[-1].first_step),
         )
+        seen = 0
         for first_step, data, bits in rows:
             if first_step not in place:
                 continue  # left by work that was cut short
+            seen += 1
             low, high = place[first_step]
             shape = len(pick.block.columns), high - low
             values[pick.places, low:high] = codec.unpack_floats(data, shape, pick.rows)
             if bits is not None:
                 present = np.ones(values.shape, np.bool_) if present is None else present
                 present[pick.places, low:high] = codec.unpack_bits(bits, shape, pick.rows)
+        if seen != len(some):
+            raise ValueError(f"expected {len(some)} chunks of block {pick.block.id}, got {seen}")
     return Stretch(steps, times, values.T, None if present is None else present.T)
 
 
@@ -98,8 +102,13 @@ def _places(
 
 def _unpack_places(row: sqlite3.Row) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Steps and times of a row's `n, steps, times`."""
-    limits.check_frames(row[0])
-    return codec.unpack_longs(row[1], (row[0],)), codec.unpack_doubles(row[2], (row[0],))
+    return unpack_steps(row[0], row[1]), codec.unpack_doubles(row[2], (row[0],))
+
+
+def unpack_steps(n: int, data: bytes) -> NDArray[np.int64]:
+    """The steps of a span of `n` frames."""
+    limits.check_frames(n)
+    return codec.unpack_longs(data, (n,))
 
 
 def encode(stretch: Stretch, columns: NDArray[np.int64]) -> tuple[bytes, bytes | None]:

@@ -96,7 +96,9 @@ def _read(
             " WHERE block = ? AND level = ? AND start BETWEEN ? AND ?",
             (pick.block.id, level, some[0], some[-1]),
         )
+        seen = 0
         for row in rows:
+            seen += 1
             low, high = cuts[row[0]]
             form = len(pick.block.columns), high - low
             for field in FIELDS:
@@ -105,6 +107,8 @@ def _read(
                 odd = plain_counts(steps, shape, width).transpose(0, 2, 1).copy() if odd is None else odd
                 found = codec.unpack_integers(row[1], (6, *form))
                 odd[:, pick.places, low:high] = found[:, pick.rows]
+        if seen != len(cuts):
+            raise ValueError(f"expected {len(cuts)} rows of buckets of block {pick.block.id}, got {seen}")
     return with_mean(
         steps, shape, *(planes[field].T for field in FIELDS), odd=None if odd is None else odd.transpose(0, 2, 1)
     )
@@ -130,3 +134,12 @@ def unpack_shape(data: bytes) -> NDArray[np.int64]:
     if not 0 < k <= shelves.PER_ROW:
         raise ValueError(f"expected 1 to {shelves.PER_ROW} buckets in a row, got {k}")
     return codec.unpack_longs(data, (4, k))
+
+
+def shape(connection: sqlite3.Connection, block: int, level: int, end: int) -> NDArray[np.int64]:
+    """Which buckets of a level are stored before number `end`, by one block: int64[4, k]."""
+    rows = connection.execute(
+        "SELECT shape FROM buckets WHERE block = ? AND level = ? AND start < ? ORDER BY start", (block, level, end)
+    )
+    found = np.concatenate([np.zeros((4, 0), np.int64), *(unpack_shape(row[0]) for row in rows)], axis=1)
+    return found[:, found[0] < end]
