@@ -61,10 +61,12 @@ class Database:
         connection = self._take()
         seconds = READ_SECONDS if seconds is None else seconds
         deadline = time.monotonic() + seconds
+        whole = False
         try:
             connection.set_progress_handler(lambda: time.monotonic() > deadline, READ_OPERATIONS)
             connection.execute("BEGIN")
             yield connection
+            whole = True
         except sqlite3.OperationalError as error:
             if time.monotonic() > deadline and "interrupted" in str(error):
                 raise SlowReadError(f"expected to read at most {seconds:g} s, it took longer") from error
@@ -73,7 +75,10 @@ class Database:
             connection.set_progress_handler(None, 0)
             with suppress(sqlite3.Error):  # a failed BEGIN leaves nothing to roll back
                 connection.execute("ROLLBACK")
-            self._idle.put(connection)
+            if whole:
+                self._idle.put(connection)
+            else:  # whoever holds the error holds half-read rows, and with them this snapshot
+                connection.close()
             if self._closed:
                 self.close()
 
