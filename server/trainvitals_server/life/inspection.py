@@ -20,7 +20,7 @@ from trainvitals_server.ingest.freeform import check_free
 from trainvitals_server.ingest.intake import MAX_STEP
 from trainvitals_server.runs import transitions
 from trainvitals_server.runs.states import State
-from trainvitals_server.store import blocks, codec, limits, shelves
+from trainvitals_server.store import blocks, checksum, codec, limits, shelves
 from trainvitals_server.store.journal import MAX_KEPT_BYTES
 from trainvitals_server.store.packing import unpack
 
@@ -162,7 +162,7 @@ class Inspector:
         self._follow("frames", row)
         _plain(row["values"], 4 * n * width)
         _plain(row["present"], n * -(-width // 8), optional=True)
-        return row
+        return _sealed(row, "steps", "times", "values", "present")
 
     def _shelf(self, row: Row) -> Row:
         self._width(row["layout"])
@@ -198,7 +198,7 @@ class Inspector:
         _plain(row["shape"], 4 * 8 * k)
         _plain(row["edges"], 5 * 4 * k * width)
         _unpacked(row["odd"], 6 * 4 * k * width, optional=True)
-        return row
+        return _sealed(row, "shape", "edges", "odd")
 
     def _buckets(self, row: Row) -> Row:
         _, columns = self._block_of(row["block"])
@@ -257,6 +257,13 @@ def _stretch(row: Row, steps: bytes, times: bytes) -> None:
     _expect(_range(*ends) and (int(told[0]), int(told[-1])) == ends, "the first and the last step", ends)
     _expect(bool((np.diff(told) > 0).all()), "steps that increase", "others")
     _expect(bool(((moments >= 0) & (moments < 2e11)).all()), "times in Unix seconds", "others")
+
+
+def _sealed(row: Row, *names: str) -> Row:
+    """The row with the checksum of these blobs, which must be the one it has; older versions made none."""
+    blobs = [row[name] for name in names]
+    checksum.verify(row.get("checksum"), *blobs)
+    return row | {"checksum": checksum.make(*blobs)}
 
 
 def _plain(blob: bytes | None, size: int, *, optional: bool = False) -> bytes:

@@ -1,6 +1,7 @@
 """The tables, as commented DDL, and the history of their changes.
 
 History
+- `checksums`: of what is kept as it came.
 - `life`: what is kept or goes: runs pinned, hidden while they are deleted or imported, remembered once deleted; views.
 - `pyramid`: buckets of every series, and the frames of before as compressed columns.
 - `notifications`: messages to people, an outbox.
@@ -344,6 +345,13 @@ PYRAMID = (
 )
 
 
+# CRC-32 of a row's blobs, one after another, without those that are absent; NULL: of before there were any.
+CHECKSUMS = (
+    "ALTER TABLE frames ADD COLUMN checksum INTEGER",  # steps, times, values, present
+    "ALTER TABLE fresh_buckets ADD COLUMN checksum INTEGER",  # shape, edges, odd
+)
+
+
 @MIGRATIONS()
 def first(db: Database) -> None:
     """The tables of the first version."""
@@ -376,6 +384,13 @@ def pyramid(db: Database) -> None:
 def life(db: Database) -> None:
     """Pinned, deleted and imported runs; views."""
     for statement in LIFE:
+        db.execute(statement)
+
+
+@MIGRATIONS()
+def checksums(db: Database) -> None:
+    """Frames and buckets as they came can be told from damaged ones."""
+    for statement in CHECKSUMS:
         db.execute(statement)
 
 
