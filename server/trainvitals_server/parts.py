@@ -20,7 +20,8 @@ from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.ingest.writer import Job, Writer, tell
 from trainvitals_server.live.hub import Hub
 from trainvitals_server.notifications.outbox import Outbox
-from trainvitals_server.notifications.targets import Target, open_targets
+from trainvitals_server.notifications.target import Target
+from trainvitals_server.notifications.targets import open_targets
 from trainvitals_server.runs.pulse import Pulse
 from trainvitals_server.runs.story import Stories
 from trainvitals_server.runs.summary import Summaries
