@@ -110,7 +110,7 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
         sessions=Sessions(tokens.fingerprint, known, clock),
         attempts=Attempts(clock),
         books=books,
-        writer=Writer(database, publish, books.forget, clock, finish=finish, answer=answer),
+        writer=Writer(database, publish, books.undo, clock, begin=books.begin, finish=finish, answer=answer),
         pulse=pulse,
         stories=stories,
         summaries=Summaries(database, pulse, stories),
