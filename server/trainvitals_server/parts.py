@@ -20,7 +20,8 @@ from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.ingest.writer import Job, Writer, tell
 from trainvitals_server.live.hub import Hub
 from trainvitals_server.notifications.outbox import Outbox
-from trainvitals_server.notifications.targets import Target, open_targets
+from trainvitals_server.notifications.target import Target
+from trainvitals_server.notifications.targets import open_targets
 from trainvitals_server.runs.pulse import Pulse
 from trainvitals_server.runs.story import Stories
 from trainvitals_server.runs.summary import Summaries
@@ -109,7 +110,7 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
         sessions=Sessions(tokens.fingerprint, known, clock),
         attempts=Attempts(clock),
         books=books,
-        writer=Writer(database, publish, books.forget, clock, finish=finish, answer=answer),
+        writer=Writer(database, publish, books.undo, clock, begin=books.begin, finish=finish, answer=answer),
         pulse=pulse,
         stories=stories,
         summaries=Summaries(database, pulse, stories),

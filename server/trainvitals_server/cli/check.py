@@ -1,6 +1,7 @@
 """Look a database over: its pages, its rows, and whether every run can be read.
 
-It may be in use meanwhile. Exit code: 0 all is well, 1 something cannot be read (each on a line of its own).
+What its tables say of one another (how far frames are compacted, how many there are) is compared with the rows. It
+may be in use meanwhile. Exit code: 0 all is well, 1 something is not as it should be (each on a line of its own).
 """
 
 import argparse

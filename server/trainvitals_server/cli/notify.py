@@ -14,7 +14,8 @@ from trainvitals_server.cli.text import safe
 from trainvitals_server.errors import SettingsError
 from trainvitals_server.notifications.addresses import VARIABLE, configured
 from trainvitals_server.notifications.message import Message
-from trainvitals_server.notifications.targets import Target, attempt, open_targets
+from trainvitals_server.notifications.target import Target
+from trainvitals_server.notifications.targets import attempt, open_targets
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

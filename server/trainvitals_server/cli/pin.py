@@ -14,9 +14,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask the server."""
+    """Pin it."""
+    return change(options, pinned=True)
+
+
+def change(options: argparse.Namespace, *, pinned: bool) -> int:
+    """Ask the server to pin a run, or to let it go."""
     with client.connect(options, role="control") as server:
         name = client.resolve(server, options.target)
-        answer = server.put(f"/api/runs/{name}/pin")
-    show_json(answer) if options.json else print(f"run {safe(name)} is kept until `trainvitals unpin`")
+        answer = (server.put if pinned else server.delete)(f"/api/runs/{name}/pin")
+    said = "is kept until `trainvitals unpin`" if pinned else "is left to --retain again"
+    show_json(answer) if options.json else print(f"run {safe(name)} {said}")
     return 0

@@ -28,6 +28,7 @@ class Books:
 
     def __init__(self) -> None:
         self._sheets: OrderedDict[int, Sheet] = OrderedDict()  # the one used last at the end
+        self._touched: set[int] = set()  # whose sheets were in use since the transaction began
         self.sums: dict[tuple[str, str], Any] = {}  # by run and launch: what joining.py adds up
 
     def sheet(self, connection: Connection, producer: int) -> Sheet:
@@ -36,6 +37,7 @@ class Books:
             if len(self._sheets) >= MAX_PRODUCERS:
                 self._drop(next(iter(self._sheets)))
             self._sheets[producer] = Sheet(Memory(rule_states.load(connection, producer)))
+        self._touched.add(producer)
         self._sheets.move_to_end(producer)
         return self._sheets[producer]
 
@@ -78,8 +80,20 @@ class Books:
         for layout in sheet.layouts.values() if sheet is not None else ():
             forget_plan(layout.declared)
 
+    def begin(self) -> None:
+        """A transaction begins: what the books say now is on the disk."""
+        self._touched.clear()
+
+    def undo(self) -> None:
+        """Something of this transaction was rolled back. Sheets that were not in use since it began are as they were;
+        of the others nobody asks whether they were written on."""
+        for producer in self._touched:
+            self._drop(producer)
+        self._touched.clear()
+        self.sums.clear()
+
     def forget(self) -> None:
-        """Start afresh, because something was rolled back."""
+        """Start afresh."""
         for producer in tuple(self._sheets):
             self._drop(producer)
         self.sums.clear()

@@ -25,8 +25,6 @@ from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.rules import Block
 from trainvitals_server.store import frames, points, runs, series
 
-OWN = 1 << 31  # numbers of the server's layouts: those of the trainer's begin at 0 and end here
-
 Key = tuple[str, str, str]  # layer, kind, statistic
 NOTHING = np.zeros(0, np.int64), np.zeros(0)
 
@@ -85,7 +83,7 @@ def _sums(tx: Transaction, books: Books, who: runs.Producer) -> list[Sum]:
 
 def _sharded(tx: Transaction, producer: runs.Producer) -> list[series.Layout]:
     layouts = series.layouts(tx.connection, [producer.id])
-    return [one for one in layouts if one.layout < OWN and one.whole and has_shards(one)]
+    return [one for one in layouts if one.layout < series.OWN and one.whole and has_shards(one)]
 
 
 def _keys(layout: series.Layout) -> list[tuple[int, wire.Series]]:
@@ -113,7 +111,7 @@ def _key(one: wire.Series) -> Key:
 
 def _sum(tx: Transaction, books: Books, leader: runs.Producer, layouts: Sequence[series.Layout]) -> Sum:
     """The sum of these layouts, one of each rank."""
-    own = OWN + layouts[0].layout
+    own = series.OWN + layouts[0].layout
     target = series.layout(tx.connection, leader.id, own) or _declare(tx, leader, own, layouts)
     places = {(one.layer, one.kind, one.stat): place for place, one in enumerate(target.declared) if one is not None}
     sources = [_source(layout, places) for layout in layouts]

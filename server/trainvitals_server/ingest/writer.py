@@ -48,17 +48,18 @@ class Job:
 
 
 class Writer(threading.Thread):
-    """`publish` is called with what was committed, `forget` after anything was rolled back, `finish` with each piece of
-    work that is done and not yet committed, `answer` with the jobs that are to be told their outcome; all on this
-    thread."""
+    """`begin` is called before each transaction, `undo` after anything in it was rolled back, `publish` with what was
+    committed, `finish` with each piece of work that is done and not yet committed, `answer` with the jobs that are to
+    be told their outcome; all on this thread."""
 
     def __init__(
         self,
         database: Database,
         publish: Callable[[Changes], None],
-        forget: Callable[[], None],
+        undo: Callable[[], None],
         clock: Clock,
         *,
+        begin: Callable[[], None] = lambda: None,
         finish: Callable[[Transaction], None] = lambda tx: None,
         answer: "Callable[[list[Job]], None] | None" = None,
     ) -> None:
@@ -69,7 +70,7 @@ class Writer(threading.Thread):
         self._connection = database.writer()  # here, so that a database that cannot be opened is told at once
         self._log = Log(self._connection, database.path)
         self._publish = publish
-        self._forget = forget
+        self._begin, self._undo = begin, undo
         self._answer = answer or tell
         self._clock = clock
         self._finish = finish
@@ -116,6 +117,7 @@ class Writer(threading.Thread):
     def _commit(self, first: Job) -> None:
         tx = Transaction(self._connection, self._clock.now())
         jobs = [first]
+        self._begin()
         try:
             self._log.check()
             with transaction(self._connection):
@@ -158,8 +160,8 @@ class Writer(threading.Thread):
             raise
         except Exception as error:  # whatever a job raises is its caller's, never the other jobs'
             job.error = error
-            if own.booked:  # a thousand sheets need not be read again because a hello was refused
-                self._forget()
+            if own.booked:  # not because a hello was refused
+                self._undo()
         else:
             tx.changes.add(own.changes)
 
@@ -174,7 +176,7 @@ class Writer(threading.Thread):
             log.exception("what was committed could not be published")
 
     def _give_up(self, jobs: list[Job], error: StoreBusyError) -> None:
-        self._forget()
+        self._undo()
         if not self.trouble:
             log.error("%s", error)
         self.trouble = str(error)

@@ -5,7 +5,6 @@ its neighbours: blobs have the sizes that the numbers beside them promise, event
 Each check raises ValueError, or a decoding error that is one, with what was expected and what came.
 """
 
-import math
 import re
 from collections.abc import Callable
 from typing import Any, get_args
@@ -21,12 +20,11 @@ from trainvitals_server.ingest.freeform import check_free
 from trainvitals_server.ingest.intake import MAX_STEP
 from trainvitals_server.runs import transitions
 from trainvitals_server.runs.states import State
+from trainvitals_server.store import blocks, checksum, codec, limits, shelves
 from trainvitals_server.store.journal import MAX_KEPT_BYTES
 from trainvitals_server.store.packing import unpack
 
 Row = dict[str, Any]
-MAX_FRAMES = 1 << 20  # in one row of frames or spans
-MAX_BUCKETS = 1 << 16  # in one row of buckets
 MAX_NAME = 10_000  # characters of a name or a reason
 IDENTITY = re.compile(wire.ID_PATTERN)
 OVER = ("verified", "refused", "failed", "expired", "unknown")
@@ -46,6 +44,7 @@ class Inspector:
         self._widths: dict[int, int] = {}  # layout -> columns
         self._blocks: dict[int, tuple[int, int]] = {}  # block -> layout, columns
         self._spans: dict[tuple[int, int], int] = {}  # layout, first step -> frames
+        self._ends: dict[tuple[str, int], int] = {}  # table, layout -> last step so far
         self._checks: dict[str, Callable[[Row], Row | None]] = {
             "runs": self._run_row,
             "producers": self._producer,
@@ -158,10 +157,12 @@ class Inspector:
 
     def _frames(self, row: Row) -> Row:
         width, n = self._width(row["layout"]), row["n"]
+        limits.check_frames(n, width)
         _stretch(row, _plain(row["steps"], 8 * n), _plain(row["times"], 8 * n))
+        self._follow("frames", row)
         _plain(row["values"], 4 * n * width)
         _plain(row["present"], n * -(-width // 8), optional=True)
-        return row
+        return _sealed(row, "steps", "times", "values", "present")
 
     def _shelf(self, row: Row) -> Row:
         self._width(row["layout"])
@@ -172,15 +173,16 @@ class Inspector:
         return row
 
     def _span(self, row: Row) -> Row:
-        self._width(row["layout"])
         n = row["n"]
+        limits.check_frames(n, self._width(row["layout"]))
         _stretch(row, _unpacked(row["steps"], 8 * n, shuffled=8), _unpacked(row["times"], 8 * n, shuffled=8))
+        self._follow("spans", row)
         self._spans[row["layout"], row["first_step"]] = n
         return row
 
     def _block(self, row: Row) -> Row:
         width, columns = self._width(row["layout"]), np.frombuffer(row["columns"], "<i4")
-        fits = 0 < len(columns) <= width and bool(((columns >= 0) & (columns < width)).all())
+        fits = 0 < len(columns) <= min(width, blocks.MOST) and bool(((columns >= 0) & (columns < width)).all())
         _expect(fits and len(set(columns.tolist())) == len(columns), f"columns of {width}", columns[:8].tolist())
         self._blocks[row["id"]] = row["layout"], len(columns)
         return row
@@ -192,16 +194,17 @@ class Inspector:
 
     def _fresh_buckets(self, row: Row) -> Row:
         width, k = self._width(row["layout"]), len(row["shape"]) // 32
-        _expect(0 < k <= MAX_BUCKETS and -1 <= row["start"] < MAX_STEP, "some buckets", k)
+        _expect(0 < k <= shelves.PER_ROW and -1 <= row["start"] < MAX_STEP, "some buckets", k)
         _plain(row["shape"], 4 * 8 * k)
         _plain(row["edges"], 5 * 4 * k * width)
         _unpacked(row["odd"], 6 * 4 * k * width, optional=True)
-        return row
+        return _sealed(row, "shape", "edges", "odd")
 
     def _buckets(self, row: Row) -> Row:
         _, columns = self._block_of(row["block"])
         k = _size(row["shape"]) // 32
-        _expect(0 < k <= MAX_BUCKETS and 0 <= row["level"] < 64 and -1 <= row["start"] < MAX_STEP, "some buckets", k)
+        placed = 0 <= row["level"] < 64 and -1 <= row["start"] < MAX_STEP
+        _expect(0 < k <= shelves.PER_ROW and placed, "some buckets", k)
         _unpacked(row["shape"], 4 * 8 * k)
         _unpacked(row["odd"], 6 * 4 * k * columns, optional=True)
         for name in ("max", "last", "min", "first", "mean"):
@@ -216,6 +219,12 @@ class Inspector:
         _unpacked(row["values"], 4 * n * columns)
         _unpacked(row["present"], columns * -(-n // 8), optional=True)
         return row
+
+    def _follow(self, table: str, row: Row) -> None:
+        """Rows of a layout come in the order of their steps: those that overlapped would be read again and again."""
+        end = self._ends.get((table, row["layout"]), -1)
+        _expect(row["first_step"] > end, f"a first step after {end}, the last of the row before", row["first_step"])
+        self._ends[table, row["layout"]] = row["last_step"]
 
     def _width(self, layout: int) -> int:
         _expect(layout in self._widths, "a layout of this file", layout)
@@ -243,13 +252,18 @@ def _times(row: Row, *names: str) -> None:
 
 def _stretch(row: Row, steps: bytes, times: bytes) -> None:
     """Steps that increase from the first to the last, and as many times."""
-    n = row["n"]
-    _expect(0 < n <= MAX_FRAMES, f"1 to {MAX_FRAMES} frames", n)
     told, moments = np.frombuffer(steps, "<i8"), np.frombuffer(times, "<f8")
     ends = (row["first_step"], row["last_step"])
     _expect(_range(*ends) and (int(told[0]), int(told[-1])) == ends, "the first and the last step", ends)
     _expect(bool((np.diff(told) > 0).all()), "steps that increase", "others")
     _expect(bool(((moments >= 0) & (moments < 2e11)).all()), "times in Unix seconds", "others")
+
+
+def _sealed(row: Row, *names: str) -> Row:
+    """The row with the checksum of these blobs, which must be the one it has; older versions made none."""
+    blobs = [row[name] for name in names]
+    checksum.verify(row.get("checksum"), *blobs)
+    return row | {"checksum": checksum.make(*blobs)}
 
 
 def _plain(blob: bytes | None, size: int, *, optional: bool = False) -> bytes:
@@ -262,10 +276,9 @@ def _plain(blob: bytes | None, size: int, *, optional: bool = False) -> bytes:
 def _size(blob: bytes) -> int:
     """The bytes that come out, as its head says; what lies about it is refused when it is unpacked."""
     try:
-        size = zstandard.frame_content_size(blob)
+        return codec.size(blob)
     except zstandard.ZstdError as error:
         raise ValueError(f"expected a zstd frame, got {error}") from error
-    return max(0, size)
 
 
 def _unpacked(blob: bytes | None, size: int, *, shuffled: int = 1, optional: bool = False) -> bytes:
@@ -273,9 +286,8 @@ def _unpacked(blob: bytes | None, size: int, *, shuffled: int = 1, optional: boo
     a number, the n-th of which stand together."""
     if blob is None and optional:
         return b""
-    _expect(blob is not None and _size(blob) == size < math.inf, f"{size} bytes packed", blob and _size(blob))
     try:
-        data = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(blob or b"", max_output_size=size)
+        data = codec.expand(blob or b"", size)
     except zstandard.ZstdError as error:
         raise ValueError(f"expected a whole zstd frame, got {error}") from error
     return np.frombuffer(data, np.uint8).reshape(shuffled, -1).T.tobytes() if shuffled > 1 else data

@@ -5,7 +5,7 @@ import apprise
 from trainvitals_server.errors import SettingsError
 from trainvitals_server.notifications import addresses
 from trainvitals_server.notifications.message import Message
-from trainvitals_server.notifications.targets import SECONDS, UndeliveredError
+from trainvitals_server.notifications.target import SECONDS, UndeliveredError
 
 KINDS = {"info": "info", "warning": "warning", "critical": "failure"}  # severity -> Apprise's kind of message
 INERT = str.maketrans({"@": "\uff20", "<": "\u2039", ">": "\u203a"})  # what mentions and mark-up are made of in chat

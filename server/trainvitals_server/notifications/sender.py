@@ -12,7 +12,8 @@ import secrets
 from collections.abc import Callable
 
 from trainvitals_server.errors import StoreBusyError
-from trainvitals_server.notifications.targets import SECONDS, Target, attempt
+from trainvitals_server.notifications.target import SECONDS, Target
+from trainvitals_server.notifications.targets import attempt
 from trainvitals_server.parts import Parts
 from trainvitals_server.store import notifications
 from trainvitals_server.store.notifications import Claimed

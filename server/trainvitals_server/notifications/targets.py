@@ -10,33 +10,16 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Future
-from typing import Protocol
 
-from trainvitals_server.errors import ServerError, SettingsError
+from trainvitals_server.errors import SettingsError
 from trainvitals_server.notifications import addresses
 from trainvitals_server.notifications.message import Message
+from trainvitals_server.notifications.target import SECONDS, Target, UndeliveredError
 
-SECONDS = 10.0  # for one try
 # They write addresses, which hold secrets, into the log.
 TALKERS = ("httpx", "httpcore", "apprise", "requests", "urllib3")
 
 log = logging.getLogger("trainvitals.server")
-
-
-class UndeliveredError(ServerError):
-    """A try failed; the reason in one line, without secrets."""
-
-
-class Target(Protocol):
-    """One place that messages go to. `name` may be shown, and is no other target's."""
-
-    name: str
-
-    def send(self, message: Message, url: str) -> None:
-        """Send a message, `url` being the page's. Raises `UndeliveredError`. May take as long as it takes."""
-
-    def abandon(self, message: Message) -> None:
-        """Break off the try of a message that took too long, from another thread."""
 
 
 def open_targets(urls: Iterable[str]) -> list[Target]:

@@ -13,7 +13,7 @@ from trainvitals_server.errors import SettingsError
 from trainvitals_server.jsontext import dumps
 from trainvitals_server.notifications import addresses
 from trainvitals_server.notifications.message import Message
-from trainvitals_server.notifications.targets import SECONDS, UndeliveredError
+from trainvitals_server.notifications.target import SECONDS, UndeliveredError
 
 
 class Webhook:

@@ -46,6 +46,8 @@ def picks(blocks: Sequence[Block], columns: NDArray[np.intp]) -> list[Pick]:
         home[block.columns] = place
         inside[block.columns] = np.arange(len(block.columns))
     of_each = home[columns]
+    if (of_each < 0).any():
+        raise ValueError(f"expected every column in a block, got {int((of_each < 0).sum())} in none")
     return [
         Pick(blocks[place], inside[columns[where]], where)
         for place in np.unique(of_each).tolist()

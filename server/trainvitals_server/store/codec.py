@@ -3,13 +3,19 @@
 Neighbouring float32 of one curve share their sign and exponent; side by side these compress to nothing, and the
 mantissas, which do not, are copied: 3.05 bytes a value on noisy curves, at 0.3 thousand million values a second in and
 0.7 out.
+
+Whoever reads knows how much must come out. What says that it holds anything else is refused before it is unpacked, and
+zstd itself refuses what holds more than it says; so a file that somebody made to burst does not.
 """
 
+import math
 import threading
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
+
+from trainvitals_server.store.limits import MAX_BYTES
 
 Rows = NDArray[np.intp] | slice | None  # which along the first axis; None: all
 
@@ -32,8 +38,17 @@ def squeeze(data: bytes) -> bytes:
     return _contexts.compressor.compress(data)
 
 
-def expand(data: bytes) -> bytes:
-    """What `squeeze` was given."""
+def size(data: bytes) -> int:
+    """How many bytes `data` says that it holds; -1 where it does not say."""
+    return zstandard.frame_content_size(data)
+
+
+def expand(data: bytes, length: int) -> bytes:
+    """What `squeeze` was given, which must be `length` bytes. Raises ValueError and ZstdError."""
+    if not 0 <= length == size(data):
+        raise ValueError(f"expected {length} bytes packed, got {size(data)}")
+    if length > MAX_BYTES:
+        raise ValueError(f"expected at most {MAX_BYTES} bytes packed, got {length}")
     return _contexts.decompressor.decompress(data)
 
 
@@ -46,7 +61,7 @@ def pack(array: NDArray[np.generic]) -> bytes:
 
 def unpack_words(data: bytes, shape: tuple[int, ...], some: Rows = None) -> NDArray[np.uint32]:
     """Numbers of four bytes; `some` picks along the first axis before the bytes are put together, which is the work."""
-    planes = np.frombuffer(expand(data), np.uint8).reshape(4, *shape)
+    planes = np.frombuffer(expand(data, 4 * math.prod(shape)), np.uint8).reshape(4, *shape)
     if some is not None:
         planes = planes[:, some]
     words: NDArray[np.uint32] = planes[3].astype(np.uint32)
@@ -68,16 +83,16 @@ def unpack_integers(data: bytes, shape: tuple[int, ...], some: Rows = None) -> N
 
 def unpack_longs(data: bytes, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """An int64 array."""
-    return _unpack_wide(data).view("<i8").astype(np.int64, copy=False).reshape(shape)
+    return _unpack_wide(data, shape).view("<i8").astype(np.int64, copy=False).reshape(shape)
 
 
 def unpack_doubles(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """A float64 array."""
-    return _unpack_wide(data).view("<f8").astype(np.float64, copy=False).reshape(shape)
+    return _unpack_wide(data, shape).view("<f8").astype(np.float64, copy=False).reshape(shape)
 
 
-def _unpack_wide(data: bytes) -> NDArray[np.uint8]:
-    planes = np.frombuffer(expand(data), np.uint8).reshape(8, -1)
+def _unpack_wide(data: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    planes = np.frombuffer(expand(data, 8 * math.prod(shape)), np.uint8).reshape(8, -1)
     return np.ascontiguousarray(planes.T).reshape(-1)
 
 
@@ -88,5 +103,6 @@ def pack_bits(bits: NDArray[np.bool_]) -> bytes:
 
 def unpack_bits(data: bytes, shape: tuple[int, int], some: Rows) -> NDArray[np.bool_]:
     """Rows `some` of what `pack_bits` was given."""
-    packed = np.frombuffer(expand(data), np.uint8).reshape(shape[0], -1)[some]
-    return np.unpackbits(packed, axis=1, count=shape[1], bitorder="little").astype(np.bool_)
+    m, n = shape
+    packed = np.frombuffer(expand(data, m * -(-n // 8)), np.uint8).reshape(m, -1)[some]
+    return np.unpackbits(packed, axis=1, count=n, bitorder="little").astype(np.bool_)

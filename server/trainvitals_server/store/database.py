@@ -17,6 +17,7 @@ import zstandard
 
 from trainvitals_server.errors import SchemaError, SlowReadError, StoreBusyError
 from trainvitals_server.store import schema
+from trainvitals_server.store.limits import MAX_BYTES
 
 READ_SECONDS = 2.0  # how long a read may last: the log cannot be emptied behind it (wal.py)
 READ_OPERATIONS = 1000  # of SQLite's machine, between two looks at the clock
@@ -60,10 +61,12 @@ class Database:
         connection = self._take()
         seconds = READ_SECONDS if seconds is None else seconds
         deadline = time.monotonic() + seconds
+        whole = False
         try:
             connection.set_progress_handler(lambda: time.monotonic() > deadline, READ_OPERATIONS)
             connection.execute("BEGIN")
             yield connection
+            whole = True
         except sqlite3.OperationalError as error:
             if time.monotonic() > deadline and "interrupted" in str(error):
                 raise SlowReadError(f"expected to read at most {seconds:g} s, it took longer") from error
@@ -72,7 +75,10 @@ class Database:
             connection.set_progress_handler(None, 0)
             with suppress(sqlite3.Error):  # a failed BEGIN leaves nothing to roll back
                 connection.execute("ROLLBACK")
-            self._idle.put(connection)
+            if whole:
+                self._idle.put(connection)
+            else:  # whoever holds the error holds half-read rows, and with them this snapshot
+                connection.close()
             if self._closed:
                 self.close()
 
@@ -94,6 +100,7 @@ def open_reading(path: Path) -> sqlite3.Connection:
     address = f"{path.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
     connection.row_factory = sqlite3.Row
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_BYTES)  # the file may be a stranger's
     connection.execute("PRAGMA query_only = ON")
     return connection
 

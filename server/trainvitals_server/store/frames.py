@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from trainvitals_server.store import fresh, shelves
+from trainvitals_server.store import checksum, fresh, shelves
 from trainvitals_server.store.stretch import Stretch as Stretch  # noqa: PLC0414  # callers name it here
 from trainvitals_server.store.stretch import join
 
@@ -17,8 +17,9 @@ MAX_ROW_BYTES = 256 << 10  # so that reading one step never reads more than this
 READ_BYTES = 8 << 20  # how much is joined into one array before it is handed on
 TAIL_ROWS = 512  # with more rows than this in no bucket, ingest leaves them to the background
 
+COLUMNS = 'n, steps, times, "values", present, checksum'
 SELECT = (
-    'SELECT n, steps, times, "values", present FROM frames WHERE layout = ?1 AND first_step > ?2'
+    f"SELECT {COLUMNS} FROM frames WHERE layout = ?1 AND first_step > ?2"  # noqa: S608
     " AND first_step <= ?4 AND first_step >= coalesce("
     "(SELECT max(first_step) FROM frames WHERE layout = ?1 AND first_step <= ?3), ?3) ORDER BY first_step"
 )
@@ -36,8 +37,8 @@ def add(connection: sqlite3.Connection, layout: int, stretch: Stretch) -> None:
     height = max(1, MAX_ROW_BYTES // max(4 * m, 1))
     for start in range(0, n, height):
         connection.execute(
-            'INSERT INTO frames (layout, first_step, last_step, n, steps, times, "values", present)'
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            'INSERT INTO frames (layout, first_step, last_step, n, steps, times, "values", present, checksum)'
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (layout, *_row(stretch.part(slice(start, start + height)))),
         )
 
@@ -80,18 +81,13 @@ def first_steps(connection: sqlite3.Connection, layout: int, most: int) -> NDArr
     return np.concatenate([np.zeros(0, np.int64), *(np.frombuffer(row[0], "<i8") for row in rows)])[:most]
 
 
-def _row(part: Stretch) -> tuple[int, int, int, bytes, bytes, bytes, bytes | None]:
+def _row(part: Stretch) -> tuple[int, int, int, bytes, bytes, bytes, bytes | None, int]:
     present = part.present
     bits = None if present is None or present.all() else np.packbits(present, axis=1, bitorder="little").tobytes()
-    return (
-        int(part.steps[0]),
-        int(part.steps[-1]),
-        len(part.steps),
-        part.steps.astype("<i8").tobytes(),
-        part.times.astype("<f8").tobytes(),
-        part.values.astype("<f4").tobytes(),
-        bits,
-    )
+    steps, times = part.steps.astype("<i8").tobytes(), part.times.astype("<f8").tobytes()
+    values = part.values.astype("<f4", copy=False).tobytes()
+    ends = int(part.steps[0]), int(part.steps[-1])
+    return (*ends, len(part.steps), steps, times, values, bits, checksum.make(steps, times, values, bits))
 
 
 def read(
@@ -122,8 +118,7 @@ def read(
 def rows(connection: sqlite3.Connection, shelf: shelves.Shelf) -> Iterator[sqlite3.Row]:
     """The hot rows, for `unpack`, all of whose frames are in buckets, in order."""
     yield from connection.execute(
-        'SELECT n, steps, times, "values", present FROM frames WHERE layout = ? AND first_step > ? AND last_step < ?'
-        " ORDER BY first_step",
+        f"SELECT {COLUMNS} FROM frames WHERE layout = ? AND first_step > ? AND last_step < ? ORDER BY first_step",  # noqa: S608
         (shelf.layout, shelf.packed, shelf.bucketed),
     )
 
@@ -160,8 +155,9 @@ def last_step(connection: sqlite3.Connection, layout: int) -> int | None:
 
 
 def unpack(row: sqlite3.Row, width: int, columns: NDArray[np.intp] | None = None) -> Stretch:
-    """A row's `n, steps, times, values, present` as arrays."""
+    """A row's `COLUMNS` as arrays. Raises ValueError where they are not what was stored."""
     n: int = row[0]
+    checksum.verify(row[5], *row[1:5])
     values = np.frombuffer(row[3], "<f4").reshape(n, width)
     present = None
     if row[4] is not None:
@@ -169,4 +165,4 @@ def unpack(row: sqlite3.Row, width: int, columns: NDArray[np.intp] | None = None
         present = np.unpackbits(bits, axis=1, count=width, bitorder="little").astype(np.bool_)
     if columns is not None:
         values, present = values[:, columns], None if present is None else present[:, columns]
-    return Stretch(np.frombuffer(row[1], "<i8"), np.frombuffer(row[2], "<f8"), values, present)
+    return Stretch(np.frombuffer(row[1], "<i8").reshape(n), np.frombuffer(row[2], "<f8").reshape(n), values, present)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainvitals_server.store import codec, shelves
+from trainvitals_server.store import checksum, codec, shelves
 from trainvitals_server.store.course import Counts, Course, lay, plain_counts
 from trainvitals_server.store.stretch import Stretch
 
@@ -42,15 +42,11 @@ def store(connection: sqlite3.Connection, layout: int, course: Course) -> None:
         shape = np.stack([one.at, one.heads, one.tails, one.frames])
         mean = (one.sum / np.maximum(one.finite(), 1)).astype(np.float32)
         edges = np.stack([one.min, one.max, one.first, one.last, mean])
+        odd = None if one.odd is None else codec.pack(one.odd)
+        blobs = shape.astype("<i8").tobytes(), edges.astype("<f4").tobytes(), odd
         connection.execute(
-            "INSERT INTO fresh_buckets (layout, start, shape, edges, odd) VALUES (?, ?, ?, ?, ?)",
-            (
-                layout,
-                int(one.at[0]),
-                shape.astype("<i8").tobytes(),
-                edges.astype("<f4").tobytes(),
-                None if one.odd is None else codec.pack(one.odd),
-            ),
+            "INSERT INTO fresh_buckets (layout, start, shape, edges, odd, checksum) VALUES (?, ?, ?, ?, ?, ?)",
+            (layout, int(one.at[0]), *blobs, checksum.make(*blobs)),
         )
 
 
@@ -92,7 +88,7 @@ def read(
     """The buckets of a layout of `width` columns, numbers `low` to before `high`, about `READ_CELLS` at a time; of all
     columns or of some."""
     rows = connection.execute(
-        "SELECT shape, edges, odd FROM fresh_buckets WHERE layout = ?1 AND start < ?3 AND start >= coalesce("
+        "SELECT shape, edges, odd, checksum FROM fresh_buckets WHERE layout = ?1 AND start < ?3 AND start >= coalesce("
         "(SELECT max(start) FROM fresh_buckets WHERE layout = ?1 AND start <= ?2), ?2) ORDER BY start",
         (shelf.layout, low, high),
     )
@@ -114,6 +110,7 @@ class _Row(NamedTuple):
 
 
 def _unpack(row: sqlite3.Row, width: int, columns: NDArray[np.intp] | None) -> _Row:
+    checksum.verify(row[3], *row[:3])
     shape = np.frombuffer(row[0], "<i8").reshape(4, -1)
     k = shape.shape[1]
     edges = np.frombuffer(row[1], "<f4").reshape(5, k, width)

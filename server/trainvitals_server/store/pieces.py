@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainvitals_server.store import points, runs, series
+from trainvitals_server.store import limits, points, runs, series
 from trainvitals_server.store.database import DAMAGE
 from trainvitals_server.store.stretch import Stretch, join
 
@@ -52,6 +52,7 @@ def _cut(connection: sqlite3.Connection, layout: series.Layout, rank: int, part:
     )
     low = high = n = 0
     for first, last, count in rows:
+        limits.check_frames(count)
         if last < part.low or first > part.high:
             continue
         if n and n + count > HEIGHT:
@@ -65,11 +66,22 @@ def _cut(connection: sqlite3.Connection, layout: series.Layout, rank: int, part:
 
 def read(connection: sqlite3.Connection, piece: Piece, columns: NDArray[np.intp]) -> Stretch:
     """Some columns of a piece, as one stretch."""
-    found = list(points.read(connection, piece.layout, len(piece.columns), piece.low, piece.high, columns))
+    found = list(_stretches(connection, piece, columns))
     if found:
         return join(found)
     nothing = np.zeros((0, len(columns)), np.float32)
     return Stretch(np.zeros(0, np.int64), np.zeros(0), nothing, None)
+
+
+def _stretches(connection: sqlite3.Connection, piece: Piece, columns: NDArray[np.intp]) -> Iterator[Stretch]:
+    """The frames of a piece. Raises ValueError where there are more than it promised: rows that lie about their steps
+    would else be read with every piece."""
+    n = 0
+    for one in points.read(connection, piece.layout, len(piece.columns), piece.low, piece.high, columns):
+        n += len(one.steps)
+        if n > piece.n:
+            raise ValueError(f"expected at most {piece.n} frames, got more: rows overlap")
+        yield one
 
 
 def unreadable(connection: sqlite3.Connection, piece: Piece) -> Iterator[tuple[int, str]]:
@@ -84,7 +96,7 @@ def unreadable(connection: sqlite3.Connection, piece: Piece) -> Iterator[tuple[i
 
 def _trouble(connection: sqlite3.Connection, piece: Piece, columns: NDArray[np.intp]) -> str:
     try:
-        for _ in points.read(connection, piece.layout, len(piece.columns), piece.low, piece.high, columns):
+        for _ in _stretches(connection, piece, columns):
             pass
     except DAMAGE as error:
         return str(error) or type(error).__name__

@@ -13,6 +13,7 @@ from trainvitals import wire
 from trainvitals_server.store.packing import pack
 
 MOST = 4  # times as many series as are asked for are read at once; one by one each costs about as much more
+OWN = 1 << 31  # numbers of the server's own layouts: those of trainers begin at 0 and end here
 UNDECLARED = -1  # in a layout's columns: a piece of it has not arrived
 _columns = msgspec.msgpack.Decoder(tuple[wire.Series | None, ...])
 

@@ -29,7 +29,7 @@ class Shelf(NamedTuple):
     def top(self) -> int:
         """The highest level there may be."""
         level = 0
-        while self.width_of(level + 1) <= MAX_WIDTH:
+        while 0 < self.width_of(level + 1) <= MAX_WIDTH:
             level += 1
         return level
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainvitals_server.store import blocks, codec
+from trainvitals_server.store import blocks, codec, limits
 from trainvitals_server.store.shelves import Shelf
 from trainvitals_server.store.stretch import Stretch
 
@@ -45,6 +45,8 @@ def read(
     found = list_spans(connection, shelf.layout, low, high) if shelf.packed >= low else []
     if not found:
         return
+    for span in found:  # before there is room made for so many
+        limits.check_frames(span.n, len(columns))
     picks = blocks.picks(blocks.of(connection, shelf.layout), columns)
     at = 0
     while at < len(found):
@@ -71,15 +73,19 @@ def _read(
             'SELECT first_step, "values", present FROM chunks WHERE block = ? AND first_step BETWEEN ? AND ?',
             (pick.block.id, some[0].first_step, some[-1].first_step),
         )
+        seen = 0
         for first_step, data, bits in rows:
             if first_step not in place:
                 continue  # left by work that was cut short
+            seen += 1
             low, high = place[first_step]
             shape = len(pick.block.columns), high - low
             values[pick.places, low:high] = codec.unpack_floats(data, shape, pick.rows)
             if bits is not None:
                 present = np.ones(values.shape, np.bool_) if present is None else present
                 present[pick.places, low:high] = codec.unpack_bits(bits, shape, pick.rows)
+        if seen != len(some):
+            raise ValueError(f"expected {len(some)} chunks of block {pick.block.id}, got {seen}")
     return Stretch(steps, times, values.T, None if present is None else present.T)
 
 
@@ -90,8 +96,19 @@ def _places(
         "SELECT n, steps, times FROM spans WHERE layout = ? AND first_step BETWEEN ? AND ? ORDER BY first_step",
         (layout, some[0].first_step, some[-1].first_step),
     ).fetchall()
-    steps = np.concatenate([codec.unpack_longs(row[1], (row[0],)) for row in rows])
-    return steps, np.concatenate([codec.unpack_doubles(row[2], (row[0],)) for row in rows])
+    steps, times = zip(*map(_unpack_places, rows), strict=True)
+    return np.concatenate(steps), np.concatenate(times)
+
+
+def _unpack_places(row: sqlite3.Row) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps and times of a row's `n, steps, times`."""
+    return unpack_steps(row[0], row[1]), codec.unpack_doubles(row[2], (row[0],))
+
+
+def unpack_steps(n: int, data: bytes) -> NDArray[np.int64]:
+    """The steps of a span of `n` frames."""
+    limits.check_frames(n)
+    return codec.unpack_longs(data, (n,))
 
 
 def encode(stretch: Stretch, columns: NDArray[np.int64]) -> tuple[bytes, bytes | None]:
@@ -127,7 +144,7 @@ def places_before(
         "SELECT n, steps, times FROM spans WHERE layout = ? AND first_step <= ? ORDER BY first_step DESC LIMIT 1",
         (layout, step),
     ).fetchone()
-    return None if row is None else (codec.unpack_longs(row[1], (row[0],)), codec.unpack_doubles(row[2], (row[0],)))
+    return None if row is None else _unpack_places(row)
 
 
 def next_step(connection: sqlite3.Connection, layout: int, step: int) -> int | None:

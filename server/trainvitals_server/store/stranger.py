@@ -4,7 +4,7 @@
 It is opened read-only, its schema is not trusted, statements may only read, and only the tables and columns that this
 program's own schema has are read, each of whose definitions must be, word for word, that of the version the file says
 it has. Views, triggers and other tables in it are never looked at. Values have the declared types, and no more than
-`MAX_VALUE` bytes. What the values say is judged elsewhere (life/inspection.py).
+`MAX_BYTES` bytes. What the values say is judged elsewhere (life/inspection.py).
 """
 
 import math
@@ -19,9 +19,9 @@ import sqlite_utils
 
 from trainvitals_server.errors import FileRefusedError, NewerSchemaError
 from trainvitals_server.store import schema
+from trainvitals_server.store.limits import MAX_BYTES
 from trainvitals_server.store.possessions import TABLES
 
-MAX_VALUE = 64 << 20  # bytes of one value
 STATEMENT_SECONDS = 60.0  # of one batch of rows; what takes longer is a trap
 MAX_INTEGER = 1 << 53
 
@@ -147,7 +147,7 @@ def _open(path: Path) -> sqlite3.Connection:
     )
     for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "query_only = ON", "mmap_size = 0"):
         connection.execute(f"PRAGMA {pragma}")
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_BYTES)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.set_authorizer(_allow)
     return connection

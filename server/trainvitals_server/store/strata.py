@@ -13,6 +13,7 @@ from trainvitals_server.store.fresh import with_mean
 
 FIELDS = ("min", "max", "first", "last", "mean")
 READ_CELLS = 1 << 20  # buckets x series that are put into one course
+SHAPE_BYTES = 32  # of one bucket
 
 
 class Coded(NamedTuple):
@@ -95,7 +96,9 @@ def _read(
             " WHERE block = ? AND level = ? AND start BETWEEN ? AND ?",
             (pick.block.id, level, some[0], some[-1]),
         )
+        seen = 0
         for row in rows:
+            seen += 1
             low, high = cuts[row[0]]
             form = len(pick.block.columns), high - low
             for field in FIELDS:
@@ -104,6 +107,8 @@ def _read(
                 odd = plain_counts(steps, shape, width).transpose(0, 2, 1).copy() if odd is None else odd
                 found = codec.unpack_integers(row[1], (6, *form))
                 odd[:, pick.places, low:high] = found[:, pick.rows]
+        if seen != len(cuts):
+            raise ValueError(f"expected {len(cuts)} rows of buckets of block {pick.block.id}, got {seen}")
     return with_mean(
         steps, shape, *(planes[field].T for field in FIELDS), odd=None if odd is None else odd.transpose(0, 2, 1)
     )
@@ -117,7 +122,24 @@ def _shape(
         "SELECT start, shape FROM buckets WHERE block = ? AND level = ? AND start BETWEEN ? AND ? ORDER BY start",
         (block, level, some[0], some[-1]),
     ).fetchall()
-    shapes = [codec.unpack_longs(row[1], (4, -1)) for row in rows]
+    shapes = [unpack_shape(row[1]) for row in rows]
     ends = np.cumsum([0, *(shape.shape[1] for shape in shapes)]).tolist()
     cuts = {row[0]: (ends[place], ends[place + 1]) for place, row in enumerate(rows)}
     return np.concatenate(shapes, axis=1), cuts
+
+
+def unpack_shape(data: bytes) -> NDArray[np.int64]:
+    """Which buckets a row holds: int64[4, k]. Raises ValueError where they are more than a row has."""
+    k = codec.size(data) // SHAPE_BYTES
+    if not 0 < k <= shelves.PER_ROW:
+        raise ValueError(f"expected 1 to {shelves.PER_ROW} buckets in a row, got {k}")
+    return codec.unpack_longs(data, (4, k))
+
+
+def shape(connection: sqlite3.Connection, block: int, level: int, end: int) -> NDArray[np.int64]:
+    """Which buckets of a level are stored before number `end`, by one block: int64[4, k]."""
+    rows = connection.execute(
+        "SELECT shape FROM buckets WHERE block = ? AND level = ? AND start < ? ORDER BY start", (block, level, end)
+    )
+    found = np.concatenate([np.zeros((4, 0), np.int64), *(unpack_shape(row[0]) for row in rows)], axis=1)
+    return found[:, found[0] < end]

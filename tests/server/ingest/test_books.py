@@ -7,8 +7,10 @@ import pytest
 
 from served import Served, frame, identify, layout, until
 from trainvitals import wire
+from trainvitals_server.errors import StoreBusyError
 from trainvitals_server.ingest import books as books_module
 from trainvitals_server.ingest.books import Books
+from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.rules import block
 from trainvitals_server.store import runs
 from trainvitals_server.store.database import Database
@@ -75,6 +77,50 @@ def test_the_sheet_that_was_used_least_lately_makes_room(tmp_path: Path, monkeyp
     assert list(books._sheets) == [made[0], made[2]]
     connection.close()
     database.close()
+
+
+def test_what_a_failed_transaction_did_not_touch_is_not_read_again(served: Served) -> None:
+    """Only the sheets that were in use are; the records that come again are judged by what is on the disk."""
+    books, writer = served.service.parts.books, served.service.parts.writer
+    with served.trainer(producer="p-1") as one, served.trainer(producer="p-2", started=2.0) as two:
+        for speaker in (one, two):
+            speaker.hello()
+            speaker.store(layout(*COLUMNS), frame(0, [1.0, 2.0]))
+        first, second = books._sheets
+
+        def fail(tx: Transaction) -> None:
+            tx.booked = True
+            books.sheet(tx.connection, second).steps.clear()
+            raise InterruptedError("half-way")
+
+        kept = books._sheets[first]
+        with pytest.raises(InterruptedError):
+            writer.submit(fail).result(10)
+        assert dict(books._sheets) == {first: kept}
+        two.send(frame(0, [1.0, 2.0]))
+        assert "a step after 0" in two.hear(wire.Nack).reason
+        two.hear(wire.Ack)
+        one.store(frame(1, [1.0, 2.0]))
+        assert books._sheets[first] is kept
+
+
+def test_a_transaction_that_fails_as_a_whole_takes_back_every_sheet_it_used(served: Served) -> None:
+    """Those of jobs that went well included; what was added up is added up again."""
+    books, writer = served.service.parts.books, served.service.parts.writer
+    with served.trainer() as trainer:
+        trainer.hello()
+        trainer.store(layout(*COLUMNS), frame(0, [1.0, 2.0]))
+        (producer,) = books._sheets
+
+        def break_off(tx: Transaction) -> None:
+            books.sheet(tx.connection, producer).steps.clear()
+            raise StoreBusyError("the disk is gone")
+
+        with pytest.raises(StoreBusyError):
+            writer.submit(break_off).result(10)
+        assert not books._sheets
+        trainer.store(frame(1, [1.0, 2.0]))
+        assert list(books._sheets) == [producer]
 
 
 def test_plans_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from served import Served, Speaker, frame, layout
 from trainvitals import wire
+from trainvitals_server.store import checking
 
 RUN = "/api/runs/run-1"
 SQUARE = wire.GRAD_NORM + wire.SHARD
@@ -67,6 +68,8 @@ def test_the_root_of_the_sum_is_the_norm(served: Served) -> None:
         now = {names[int(one)]: value for one, value in served.get(f"{RUN}/at", step=1)["values"].items()}
         assert now["a.weight", wire.PARAMETER, wire.GRAD_NORM] == 5
         assert now[LOSS] == 0.5
+    path = served.service.settings.database
+    assert checking.check(path, lambda done, total: None) == checking.Found(1, []), "sums are no frames of a trainer's"
 
 
 def test_late_ranks_still_count(served: Served) -> None:

@@ -163,7 +163,8 @@ def older(directory: Path) -> Stored:
     stored = fill(directory, 200)
     for table in ("levels", "fresh_buckets", "buckets", "chunks", "spans", "blocks", "shelves"):
         stored.connection.execute(f"DROP TABLE {table}")
-    stored.connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'pyramid'")
+    stored.connection.execute("ALTER TABLE frames DROP COLUMN checksum")
+    stored.connection.execute("DELETE FROM _sqlite_migrations WHERE name IN ('pyramid', 'checksums')")
     return stored.reload()
 
 

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from trainvitals import wire
 from trainvitals_server import compactor
 from trainvitals_server.cli import main
 from trainvitals_server.errors import StoreBusyError
-from trainvitals_server.store import backup, checking
+from trainvitals_server.store import backup, checking, compaction
 from trainvitals_server.store.backup import back_up
 from trainvitals_server.store.database import Database, open_reading
 from trainvitals_server.store.transactions import transaction
@@ -163,6 +164,78 @@ def test_a_chunk_with_a_flipped_byte_spoils_its_own_series_only(
     found = checking.check(database, no_progress)
     assert found.problems
     assert all(" cannot be read in steps 0 to " in problem for problem in found.problems)
+
+
+def flip(path: Path, table: str, blob: str, where: str) -> None:
+    """Flip one bit in the middle of a blob of one row."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        identity, before = connection.execute(f'SELECT id, "{blob}" FROM {table} WHERE {where}').fetchone()  # noqa: S608
+        spoiled = bytearray(before)
+        spoiled[len(spoiled) // 2] ^= 1
+        connection.execute(f'UPDATE {table} SET "{blob}" = ? WHERE id = ?', (bytes(spoiled), identity))  # noqa: S608
+
+
+def steps_of(served: Served, low: int, high: int) -> list[int]:
+    """Where the first series has a value, one by one."""
+    data = served.get("/api/runs/r1/data", series="1", points="4000", **{"from": str(low), "to": str(high)})
+    steps: list[int] = data["series"][0]["step"]
+    return steps
+
+
+def compact(path: Path) -> None:
+    """Everything of the first layout."""
+    with closing(Database(path).writer()) as connection:
+        while plan := compaction.plan(connection, 1, idle=True):
+            for job in chain.from_iterable(plan):
+                with transaction(connection):
+                    job(connection)
+
+
+@pytest.mark.parametrize("blob", ["steps", "times", "values", "present"])
+def test_a_bit_that_flips_in_a_hot_frame_is_told_and_never_read_as_data(
+    blob: str, private_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not by the page, `query`, `check`, or compaction; what comes afterwards is stored, and other steps are read."""
+    with Served(private_home) as served:
+        tell(served, "r1", state="")
+    path = private_home / "trainvitals.db"
+    flip(path, "frames", blob, "first_step = 0")
+    found = checking.check(path, no_progress).problems
+    assert found
+    assert any("damaged on the disk: expected checksum" in problem for problem in found)
+    assert main(["query", "r1", "--sql", "select sum(value) from points"]) == 1
+    err = capsys.readouterr().err
+    assert (len(err.splitlines()), "damaged on the disk" in err) == (1, True)
+    with Served(private_home) as served:
+        answer = served.ask("GET", "/api/runs/r1/data?series=1")
+        assert (answer.status_code, "damaged on the disk" in answer.json()["detail"]) == (500, True)
+        assert served.ask("GET", "/api/runs/r1/at?step=3").status_code == 500
+        assert steps_of(served, 30, 60) == list(range(30, 61))
+        with served.trainer("r1", "r1-p0", started=1.0) as trainer:
+            trainer.hello()
+            for low in range(100, 2000, 100):
+                trainer.store(*(frame(step, [1.0, 0.0, 2.0]) for step in range(low, low + 100)))
+        assert steps_of(served, 1900, 1999) == list(range(1900, 2000))
+    with pytest.raises(ValueError, match="damaged on the disk"):
+        compact(path)
+    copy = tmp_path / "copy.db"
+    assert main(["export", "r1", str(copy)]) == 0
+    assert main(["import", str(copy), "--directory", str(tmp_path / "other")]) == 1
+    assert "and nothing was changed: its table frames: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("blob", ["shape", "edges", "odd"])
+def test_a_bit_that_flips_in_a_fresh_bucket_is_told_and_never_read_as_data(blob: str, private_home: Path) -> None:
+    """The frames that it was made of can still be read one by one."""
+    with Served(private_home) as served:
+        tell(served, "r1", state="")
+    path = private_home / "trainvitals.db"
+    flip(path, "fresh_buckets", blob, "odd IS NOT NULL")
+    assert any("damaged on the disk" in problem for problem in checking.check(path, no_progress).problems)
+    with Served(private_home) as served:
+        answer = served.ask("GET", "/api/runs/r1/data?series=1&points=2")
+        assert (answer.status_code, "damaged on the disk" in answer.json()["detail"]) == (500, True)
+        assert steps_of(served, 10, 20) == list(range(10, 21))
 
 
 SPOILED = {

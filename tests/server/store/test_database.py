@@ -45,6 +45,27 @@ def test_readers_see_a_snapshot_and_cannot_write(tmp_path: Path) -> None:
         assert len(journal.audited(connection)) == 1
 
 
+def test_a_read_that_failed_keeps_nobody_in_its_snapshot(tmp_path: Path) -> None:
+    """Although whoever looks at the error holds rows that were half read."""
+    database = Database(tmp_path / "a.db")
+    writer = database.writer()
+    with transaction(writer):
+        for place in range(2):
+            journal.audit(writer, 1.0, role="view", origin="x", action=f"{place}", outcome="z")
+    half_read = []
+    with suppress(KeyError), database.reading() as connection:
+        half_read.append(connection.execute("SELECT action FROM audit"))
+        half_read[0].fetchone()
+        raise KeyError
+    with transaction(writer):
+        journal.audit(writer, 1.0, role="view", origin="x", action="later", outcome="z")
+    with database.reading() as connection:
+        assert len(journal.audited(connection)) == 3
+    del half_read
+    database.close()
+    writer.close()
+
+
 @pytest.mark.parametrize("statement", ["DELETE FROM audit", "UPDATE audit SET outcome = 'other'"])
 def test_the_audit_cannot_be_changed(tmp_path: Path, statement: str) -> None:
     """Not even by the writer."""
