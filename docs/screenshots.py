@@ -22,7 +22,8 @@ from scripted import LAYERS, Trainer  # noqa: E402
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 SIZES = {"wide": (1440, 1200), "narrow": (390, 844)}
-SETTLE_MS = 2500  # Plotly commits one chart per 150 ms
+SETTLE_MS = 2500  # Plotly commits one chart per 150 ms; on a busy machine far fewer
+MOST_TRIES = 12
 LONG = "a_name_somebody_generated." * 400
 
 
@@ -151,9 +152,12 @@ def signed_in(browser: Browser, program: Program, size: str, theme: str) -> Iter
 
 
 def save(page: Page, path: Path) -> None:
-    """The picture, once the charts in sight have been drawn."""
-    page.wait_for_timeout(SETTLE_MS)
-    page.screenshot(path=path)
+    """The picture, once the charts in sight have been drawn: when it no longer changes."""
+    before, picture, tries = b"", b"-", 0
+    while picture != before and tries < MOST_TRIES:
+        page.wait_for_timeout(SETTLE_MS)
+        before, picture, tries = picture, page.screenshot(), tries + 1
+    path.write_bytes(picture)
     print(path)
 
 

@@ -116,7 +116,7 @@ def test_an_ended_run_that_is_only_looked_at_costs_heartbeats(open_run: Callable
 
 def heartbeats(page: Page, heard: list[str]) -> None:
     """Wait until two more have come."""
-    for _ in range(400):
+    for _ in range(1200):
         if sum('"heartbeat"' in one for one in heard) >= 2:
             return
         page.wait_for_timeout(50)
