@@ -24,6 +24,11 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backg
 SIZES = {"wide": (1440, 1200), "narrow": (390, 844)}
 SETTLE_MS = 2500  # Plotly commits one chart per 150 ms; on a busy machine far fewer
 MOST_TRIES = 12
+DRAWN = """() => [...document.querySelectorAll(".plot")].every((plot) => {
+  const { top, width } = plot.getBoundingClientRect();
+  const drawn = plot.querySelector(".main-svg")?.getBoundingClientRect().width ?? -1;
+  return top > innerHeight || Math.abs(drawn - width) < 2;
+})"""
 LONG = "a_name_somebody_generated." * 400
 
 
@@ -152,12 +157,12 @@ def signed_in(browser: Browser, program: Program, size: str, theme: str) -> Iter
 
 
 def save(page: Page, path: Path) -> None:
-    """The picture, once the charts in sight have been drawn: when it no longer changes."""
-    before, picture, tries = b"", b"-", 0
-    while picture != before and tries < MOST_TRIES:
+    """The picture, once the charts in sight have been drawn."""
+    for _ in range(MOST_TRIES):
         page.wait_for_timeout(SETTLE_MS)
-        before, picture, tries = picture, page.screenshot(), tries + 1
-    path.write_bytes(picture)
+        if page.evaluate(DRAWN):
+            break
+    page.screenshot(path=path)
     print(path)
 
 
