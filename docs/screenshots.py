@@ -22,7 +22,13 @@ from scripted import LAYERS, Trainer  # noqa: E402
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 SIZES = {"wide": (1440, 1200), "narrow": (390, 844)}
-SETTLE_MS = 2500  # Plotly commits one chart per 150 ms
+SETTLE_MS = 2500  # Plotly commits one chart per 150 ms; on a busy machine far fewer
+MOST_TRIES = 12
+DRAWN = """() => [...document.querySelectorAll(".plot")].every((plot) => {
+  const { top, width } = plot.getBoundingClientRect();
+  const drawn = plot.querySelector(".main-svg")?.getBoundingClientRect().width ?? -1;
+  return top > innerHeight || Math.abs(drawn - width) < 2;
+})"""
 LONG = "a_name_somebody_generated." * 400
 
 
@@ -152,7 +158,10 @@ def signed_in(browser: Browser, program: Program, size: str, theme: str) -> Iter
 
 def save(page: Page, path: Path) -> None:
     """The picture, once the charts in sight have been drawn."""
-    page.wait_for_timeout(SETTLE_MS)
+    for _ in range(MOST_TRIES):
+        page.wait_for_timeout(SETTLE_MS)
+        if page.evaluate(DRAWN):
+            break
     page.screenshot(path=path)
     print(path)
 

@@ -3,7 +3,7 @@
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from served import identify
 from trainvitals import wire
-from trainvitals_server.store import backlog, compaction, frames, history, runs, series, shelves
+from trainvitals_server.store import backlog, compaction, frames, heatmap, history, runs, series, shelves
 from trainvitals_server.store.database import Database
 from trainvitals_server.store.stretch import Stretch
 from trainvitals_server.store.transactions import transaction
@@ -36,6 +36,13 @@ class Kept(NamedTuple):
 
     mark: str
     columns: dict[int, dict[str, NDArray[np.float64]]]
+
+
+class KeptMap(NamedTuple):
+    """The same of a map: its planes."""
+
+    mark: str
+    planes: dict[str, NDArray[Any]]
 
 
 def shrink(patch: pytest.MonkeyPatch) -> None:
@@ -191,6 +198,22 @@ class Stored:
                 else:
                     np.testing.assert_array_equal(columns[one][name], expected[name], f"{name} of series {one}")
         return Kept(part.mark, columns)
+
+    def follow_map(self, kept: "KeptMap | None", wanted: list[int], columns: int) -> "KeptMap":
+        """The same of a map."""
+        names = (*heatmap.VALUES, *heatmap.COUNTS)
+        with self.database.reading() as connection:
+            question = history.Question(RUN)
+            whole = heatmap.read(connection, question, wanted, columns, names)
+            part = heatmap.read(connection, question, wanted, columns, names, kept.mark if kept else "")
+        planes = dict(part.planes)
+        if kept is not None and part.since is not None:
+            assert part.start == max(part.since, whole.start)
+            stays = (part.start - whole.start) // whole.width
+            planes = {name: np.concatenate([kept.planes[name][:, :stays], one], 1) for name, one in planes.items()}
+        for name, expected in whole.planes.items():
+            np.testing.assert_array_equal(planes[name], expected, name)
+        return KeptMap(part.mark, planes)
 
     def check_moment(self, step: int) -> None:
         """Raise AssertionError unless everything as of a step is what was last told of each series."""

@@ -27,15 +27,17 @@ class Gap(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Buckets of the series asked for, in that order, over steps `low` to `high`. `mark` is for the next question:
-    its answer then begins at `since`, before which nothing has changed (None: it is whole)."""
+    """Buckets of the series asked for, in that order, over steps `low` to `high`, told as far as step `through`.
+    `mark` is for the next question: its answer then begins at `since`, before which nothing has changed (None: it is
+    whole)."""
 
     low: int
     high: int
     buckets: Buckets
     gaps: list[Gap]
-    mark: str = ""
-    since: int | None = None
+    through: int
+    mark: str
+    since: int | None
 
 
 class Moment(NamedTuple):
@@ -65,29 +67,61 @@ class Question(NamedTuple):
     producer: str | None = None
 
 
+class Survey(NamedTuple):
+    """Where the answer to a question is found, in buckets of `width` steps; the rest is that of `Range`."""
+
+    low: int
+    high: int
+    width: int
+    gaps: list[Gap]
+    through: int
+    mark: str
+    since: int | None
+    parts: list[runs.Segment]
+    layouts: list[series.Outline]
+
+
 def read_range(
     connection: sqlite3.Connection, question: Question, wanted: Sequence[int], points: int, mark: str = ""
 ) -> Range:
     """Buckets of the series `wanted` (ids), at most two per point. With the `mark` of an earlier answer only the
     buckets that may have changed since, if they are as wide as they were."""
+    most = min(2 * points, max(2, MAX_CELLS // max(len(wanted), 1)))
+    found = survey(connection, question, wanted, most, mark)
+    buckets = gather(connection, found, wanted)
+    return Range(found.low, found.high, buckets, found.gaps, found.through, found.mark, found.since)
+
+
+def survey(
+    connection: sqlite3.Connection, question: Question, wanted: Sequence[int], most: int, mark: str = ""
+) -> Survey:
+    """What a question about the series `wanted` (ids) comes to, in at most so many buckets."""
     parts = runs.segments(connection, question.run, question.rank, question.producer)
     low, high = _ends(question, parts)
-    width = choose_width(low, high, min(2 * points, max(2, MAX_CELLS // max(len(wanted), 1))))
+    width = choose_width(low, high, most)
     layouts = [
         one
         for one in series.outlines(connection, {part.producer for part in parts})
         if np.isin(one.columns, wanted).any()
     ]
     now = marks.make(connection, width, low, parts, layouts)
+    through = min(high, max((part.high for part in parts), default=-1))
     since = marks.compare(mark, now, high)
-    buckets = Buckets.empty(low if since is None else max(low, since), high, width, len(wanted))
+    gaps = _gaps(connection, parts, low, high)
+    return Survey(low, high, width, gaps, through, marks.write(now), since, parts, layouts)
+
+
+def gather(connection: sqlite3.Connection, found: Survey, wanted: Sequence[int]) -> Buckets:
+    """The buckets of the series `wanted` (ids), some of those the survey was made for, from step `found.since` on."""
+    since = found.since or 0
+    buckets = Buckets.empty(max(found.low, since), found.high, found.width, len(wanted))
     place = {one: index for index, one in enumerate(wanted)}
-    for part in parts:
-        within = part._replace(low=max(low, part.low, since or 0), high=min(high, part.high))
-        for layout in layouts:
+    for part in found.parts:
+        within = part._replace(low=max(found.low, part.low, since), high=min(found.high, part.high))
+        for layout in found.layouts:
             if layout.producer == part.producer and within.low <= within.high:
                 _fold(connection, buckets, layout, place, within)
-    return Range(low, high, buckets, _gaps(connection, parts, low, high), marks.write(now), since)
+    return buckets
 
 
 def _ends(question: Question, parts: Sequence[runs.Segment]) -> tuple[int, int]:

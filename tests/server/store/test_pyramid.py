@@ -94,6 +94,7 @@ class Told(RuleBasedStateMachine):
         """A page that asks only for what has changed sees the same as one that asks for everything."""
         if self.stored.told:
             self.kept = self.stored.follow(getattr(self, "kept", None), [1, 3, 5], points)
+            self.map = self.stored.follow_map(getattr(self, "map", None), [5, 1, 2], 2 * points)
 
 
 TestTold = Told.TestCase

@@ -9,8 +9,9 @@
 import { ApiError, getJson, runPath } from "../link/api.js";
 import { isPresent } from "../link/frames.js";
 import { Socket } from "../link/socket.js";
+import { Curves } from "./curves.js";
 import { Events } from "./events.js";
-import { History } from "./history.js";
+import { Heat } from "./heat.js";
 import { progress } from "./progress.js";
 
 /** @typedef {import("../../../types/contract").Run} Run */
@@ -19,8 +20,6 @@ import { progress } from "./progress.js";
 /** @typedef {import("../../../types/contract").Frame} Frame */
 /** @typedef {import("../../../types/contract").LiveMessage} LiveMessage */
 
-const CHART_POINTS = 360;
-const HEAT_POINTS = 240;
 const INCIDENT_DELAY_MS = 400;
 const ENDED = new Set(["finished", "failed", "imported"]);
 
@@ -59,8 +58,8 @@ export class Board {
     /** what is wrong with the server's store @type {import("../../../types/contract").StoreHealth} */
     this.store = { trouble: "", warning: "" };
     this.events = new Events(id, () => mark("events"));
-    this.charts = new History(id, CHART_POINTS, () => mark("history"));
-    this.heat = new History(id, HEAT_POINTS, () => mark("heat"));
+    this.charts = new Curves(id, () => mark("history"));
+    this.heat = new Heat(id, () => mark("heat"));
     this.incidentTimer = 0;
     this.socket = new Socket(id, {
       onMessage: (message) => this.receive(message),

@@ -7,7 +7,7 @@
 
 import { count, cut, step as whole } from "../words.js";
 
-/** @typedef {import("./buckets.js").Buckets} Buckets */
+/** @typedef {import("./course.js").Course<any>} Course */
 /** @typedef {import("../../../types/contract").Gap} Gap */
 
 const STRIDES = 5; // on either side, for the usual distance
@@ -17,7 +17,7 @@ const LONGEST_REASON = 160;
 /**
  * Whether a line may not join buckets `i - 1` and `i`, for `i` from `start` on.
  * A gap inside a bucket breaks the line behind it, one that touches its first step also before it.
- * @param {Buckets} buckets
+ * @param {Course} buckets
  * @param {Gap[]} gaps
  * @param {number} [start]
  * @returns {(i: number) => boolean}
@@ -34,7 +34,7 @@ export function breaks(buckets, gaps, start = 1) {
   return (i) => broken[i - start] === 1 || isHole(buckets, i);
 }
 
-/** Far more than the usual distance on either side; observing fewer steps, or more, is none. @param {Buckets} buckets @param {number} i */
+/** Far more than the usual distance on either side; observing fewer steps, or more, is none. @param {Course} buckets @param {number} i */
 function isHole({ columns: { step }, width, length }, i) {
   const distance = step[i] - step[i - 1];
   if (distance <= HOLE * width) return false;

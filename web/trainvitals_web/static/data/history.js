@@ -1,30 +1,36 @@
 /**
- * What the charts show: some series of a run over a range of steps, from the store and from the live socket.
+ * Some series of a run over a range of steps, from the store and from the live socket.
  *
  * `load` asks the store and is latest-wins. Frames that arrive are folded in at once, and kept until the next answer,
  * so that an answer which is older than they are loses nothing. Whatever cannot be merged here (a step that goes back
- * after a resume, frames the server dropped, a reconnect) marks the history stale, and a stale history is asked anew.
+ * after a resume, frames the server dropped, a reconnect) makes the history ask again. Where the question is the same
+ * as before, the mark of the last answer goes with it, and only what has changed since comes back.
+ *
+ * What is asked and how it is answered is for those to say who extend this: `question` and `decode`.
  */
 
-import { ApiError, getData } from "../link/api.js";
+import { ApiError, getPacked } from "../link/api.js";
 import { isPresent } from "../link/frames.js";
-import { Buckets } from "./buckets.js";
 
 /** @typedef {import("../../../types/contract").Frame} Frame */
 /** @typedef {import("../../../types/contract").Gap} Gap */
+/**
+ * @template {import("./course.js").Course<any>} T
+ * @typedef {import("../link/packed.js").Told & {series: Map<number, T>}} Answer
+ */
 
-const SERIES_PER_QUERY = 200;
 const KEPT_FRAMES = 4096;
 const RETRY_MS = 1500;
 const SETTLE_MS = 120;
 
+/** @template {import("./course.js").Course<any>} T */
 export class History {
-  /** @param {string} run @param {number} points across the screen @param {() => void} changed after an answer */
-  constructor(run, points, changed) {
+  /** @param {string} run @param {number} most buckets of one series @param {() => void} changed after an answer */
+  constructor(run, most, changed) {
     this.run = run;
-    this.points = points;
+    this.most = most;
     this.changed = changed;
-    /** @type {Map<number, Buckets>} */
+    /** @type {Map<number, T>} */
     this.series = new Map();
     /** @type {Gap[]} */
     this.gaps = [];
@@ -38,8 +44,27 @@ export class History {
     this.loads = 0;
     this.timer = 0;
     this.loaded = false;
+    /** the question that what is here answers, "" where it must be asked in full; and that answer's mark */
+    this.asked = "";
+    this.mark = "";
     /** the open gap that was asked about @type {Gap | undefined} */
     this.settled = undefined;
+  }
+
+  /** The path and query that ask for everything wanted. @returns {string} */
+  question() {
+    throw new TypeError("expected a history that says what to ask");
+  }
+
+  /** @param {ArrayBuffer} _bytes @returns {Answer<T>} */
+  decode(_bytes) {
+    throw new TypeError("expected a history that says how it is answered");
+  }
+
+  /** The range, as part of a question. */
+  ends() {
+    const { from, to } = this.range;
+    return { ...(from === null ? {} : { from: String(from) }), ...(to === null ? {} : { to: String(to) }) };
   }
 
   /** The series to hold. @param {Iterable<number>} ids */
@@ -47,10 +72,18 @@ export class History {
     const wanted = new Set(ids);
     const same = wanted.size === this.wanted.size && [...wanted].every((id) => this.wanted.has(id));
     if (same) return;
-    const missing = [...wanted].some((id) => !this.series.has(id));
     this.wanted = wanted;
     for (const id of this.series.keys()) if (!wanted.has(id)) this.series.delete(id);
-    if (missing) this.refresh();
+    if ([...wanted].every((id) => this.series.has(id))) return;
+    this.asked = "";
+    this.refresh();
+  }
+
+  /** How many buckets of a series are enough. @param {number} most */
+  limit(most) {
+    if (most === this.most) return;
+    this.most = most;
+    this.refresh();
   }
 
   /** Steps to show; null follows the run's own end. @param {number | null} from @param {number | null} to */
@@ -78,16 +111,15 @@ export class History {
 
   async load() {
     const load = ++this.loads;
-    const ids = [...this.wanted];
-    if (ids.length === 0) return;
+    if (this.wanted.size === 0) return;
+    const question = this.question();
+    const since = question === this.asked ? `&since=${encodeURIComponent(this.mark)}` : "";
     try {
-      const answers = [];
-      for (let at = 0; at < ids.length; at += SERIES_PER_QUERY) {
-        const part = ids.slice(at, at + SERIES_PER_QUERY);
-        answers.push(await getData(this.run, part, { ...this.range, points: this.points }));
-        if (load !== this.loads) return;
-      }
-      this.adopt(answers);
+      const answer = this.decode(await getPacked(question + since));
+      if (load !== this.loads) return;
+      this.adopt(answer);
+      this.asked = answer.mark && question;
+      this.mark = answer.mark;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       const transient = error.status === 0 || error.status >= 500 || error.status === 429;
@@ -95,20 +127,17 @@ export class History {
     }
   }
 
-  /** @param {import("../link/api.js").Data[]} answers */
-  adopt(answers) {
-    this.width = Math.max(...answers.map((answer) => answer.width));
-    this.gaps = answers[0].gaps;
+  /** @param {Answer<T>} answer */
+  adopt(answer) {
+    this.width = answer.width;
+    this.gaps = answer.gaps;
     const last = this.gaps.at(-1);
     if (last && this.settled?.from === last.from) this.settled = last; // asked once for each
-    this.series.clear();
-    for (const answer of answers) {
-      for (const [id, columns] of answer.series) {
-        if (!this.wanted.has(id)) continue;
-        const buckets = Buckets.of(answer.width, columns, newest(columns, answer));
-        buckets.coarsen(this.width);
-        this.series.set(id, buckets);
-      }
+    if (answer.since === null) this.series.clear();
+    for (const [id, part] of answer.series) {
+      const known = this.series.get(id);
+      if (known && answer.since !== null) known.replace(answer.since, part);
+      else if (this.wanted.has(id)) this.series.set(id, part);
     }
     this.loaded = true;
     for (const { frame, columns } of this.recent) this.merge(frame, columns);
@@ -148,11 +177,12 @@ export class History {
     }
   }
 
-  /** Double the width once there are more than two buckets per point. */
+  /** Double the width once there are too many buckets; what the mark stands for is then gone. */
   thin() {
     let most = 0;
     for (const buckets of this.series.values()) most = Math.max(most, buckets.length);
-    if (most <= 2 * this.points) return;
+    if (most <= this.most) return;
+    this.asked = "";
     this.width *= 2;
     for (const buckets of this.series.values()) buckets.coarsen(this.width);
   }
@@ -161,13 +191,4 @@ export class History {
     this.loads += 1;
     window.clearTimeout(this.timer);
   }
-}
-
-/**
- * The newest step an answer covers for a series: to the end of its last bucket, unless the answer ends before.
- * @param {import("../link/api.js").Columns} columns @param {import("../link/api.js").Data} answer
- */
-function newest(columns, answer) {
-  const end = columns.step.length ? columns.step[columns.step.length - 1] + answer.width - 1 : -Infinity;
-  return Math.min(end, answer.to);
 }

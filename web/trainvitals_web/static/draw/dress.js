@@ -21,15 +21,16 @@ export const ticksFor = (width) => Math.max(2, Math.floor(width / 75));
  * @param {Panel} panel
  * @param {[number, number]} range
  * @param {Size} size
- * @param {{strip: boolean, named: number}} parts whether there is a strip; how many traces the legend would name
+ * @param {{strip: boolean, named: number, empty: boolean}} parts whether there is a strip; how many traces the legend
+ * would name; whether there is nothing to draw
  */
-export function dress(panel, range, size, { strip, named }) {
+export function dress(panel, range, size, { strip, named, empty }) {
   const { template: _template, title: _title, width: _width, height: _height, ...given } = panel.figure.layout ?? {};
   const { ink, font, sheet, line: rule, soft } = theme();
   const axis = axisLook();
   const others = Object.keys(given)
     .filter((key) => /^yaxis\d+$/.test(key))
-    .map((key) => [key, { ...given[key], ...axis, tickmode: "auto" }]);
+    .map((key) => [key, { ...given[key], ...axis, tickmode: "auto", visible: !empty }]);
   return {
     barmode: "stack",
     hovermode: "x unified",
@@ -53,7 +54,7 @@ export function dress(panel, range, size, { strip, named }) {
       nticks: 5,
       fixedrange: false,
       tickformat: ".6~g",
-      zeroline: !isLog(panel),
+      zeroline: !isLog(panel) && !empty,
     },
     yaxis9: { domain: STRIP.strip, range: [0, 1], fixedrange: true, visible: false, anchor: "x" },
   };

@@ -39,7 +39,11 @@ export function buildFigure(panel, lines, board, range, size) {
       : curves(panel, lines, board, strip);
   const seen = gapsWithin(board.charts.gaps, range);
   if (built.summary) strip.collectGaps(seen, range);
-  const layout = dress(panel, range, size, { strip: !strip.empty, named: built.named });
+  const layout = dress(panel, range, size, {
+    strip: !strip.empty,
+    named: built.named,
+    empty: built.summary === "",
+  });
   const words = [built.summary, strip.summary(), built.summary && sumGaps(seen)].filter(Boolean).join("; ");
   return { data: [...built.data, ...strip.traces()], layout, tails: built.tails, summary: words };
 }

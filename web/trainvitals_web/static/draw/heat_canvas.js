@@ -1,15 +1,16 @@
 /**
  * Heatmap cells on a canvas. Each row is reduced to the pixels it has before anything is coloured: a pixel takes the
- * worst of the buckets that fall on it, and one faulty value among thousands still makes its pixel faulty.
+ * worst of the cells that fall on it, and one faulty value among thousands still makes its pixel faulty.
  */
 
 import { breaks } from "../data/gaps.js";
 import { hatch } from "./hatch.js";
 import { clearCanvas } from "./overlay.js";
-import { countsFaults, isFault, worstField } from "./heat_rows.js";
+import { countsFaults, isFault } from "./heat_rows.js";
 import { cividis, theme } from "./theme.js";
 
 /** @typedef {import("./heat_rows.js").Row} Row */
+/** @typedef {import("../data/cells.js").Cells} Cells */
 /** @typedef {import("./overlay.js").Area} Area */
 /** @typedef {import("../../../types/contract").Metric} Metric */
 /**
@@ -43,18 +44,18 @@ class Pixels {
   fill(row, { metric, range, gaps }) {
     this.values.fill(NaN);
     this.faults.fill(NONE);
-    const { buckets } = row;
-    if (!buckets || buckets.length === 0) return;
-    const values = buckets.columns[worstField(metric)];
+    const { cells } = row;
+    if (!cells || cells.length === 0) return;
+    const { step, value } = cells.columns;
     const scale = this.values.length / (range[1] - range[0]);
-    const usual = usualStride(buckets);
-    const broken = breaks(buckets, gaps);
-    for (let i = 0; i < buckets.length; i++) {
-      const start = (buckets.columns.step[i] - range[0]) * scale;
-      const end = start + extentOf(buckets, i, usual, broken) * scale;
+    const usual = usualStride(cells);
+    const broken = breaks(cells, gaps);
+    for (let i = 0; i < cells.length; i++) {
+      const start = (step[i] - range[0]) * scale;
+      const end = start + extentOf(cells, i, usual, broken) * scale;
       if (end < 0 || start > this.values.length) continue;
-      const fault = isFault(buckets, i, metric) ? faultOf(buckets, i, metric) : NONE;
-      this.put(Math.floor(start), Math.max(Math.floor(start) + 1, Math.floor(end)), values[i], fault, metric);
+      const fault = isFault(cells, i, metric) ? faultOf(cells, i, metric) : NONE;
+      this.put(Math.floor(start), Math.max(Math.floor(start) + 1, Math.floor(end)), value[i], fault, metric);
     }
   }
 
@@ -69,28 +70,24 @@ class Pixels {
   }
 }
 
-/** @param {import("../data/buckets.js").Buckets} buckets */
-function usualStride(buckets) {
-  const { step } = buckets.columns;
-  const last = buckets.length - 1;
-  return last < 1 ? buckets.width : Math.max(buckets.width, (step[last] - step[0]) / last);
+/** @param {Cells} cells */
+function usualStride({ columns: { step }, width, length }) {
+  return length < 2 ? width : Math.max(width, (step[length - 1] - step[0]) / (length - 1));
 }
 
 /**
- * Steps for which bucket `i` speaks.
- * @param {import("../data/buckets.js").Buckets} buckets
- * @param {number} i
- * @param {number} usual
- * @param {(i: number) => boolean} broken
+ * Steps for which cell `i` speaks.
+ * @param {Cells} cells @param {number} i @param {number} usual @param {(i: number) => boolean} broken
  */
-function extentOf(buckets, i, usual, broken) {
-  if (i + 1 < buckets.length && broken(i + 1)) return Math.min(usual, buckets.columns.step[i + 1] - buckets.columns.step[i]);
-  const next = i + 1 < buckets.length ? buckets.columns.step[i + 1] - buckets.columns.step[i] : usual;
+function extentOf({ columns: { step }, length }, i, usual, broken) {
+  if (i + 1 >= length) return usual;
+  const next = step[i + 1] - step[i];
+  if (broken(i + 1)) return Math.min(usual, next);
   return next > JOIN * usual ? usual : next;
 }
 
-/** @param {import("../data/buckets.js").Buckets} buckets @param {number} i @param {Metric} metric */
-const faultOf = (buckets, i, metric) => (buckets.columns.n_nan[i] > 0 || countsFaults(metric) ? NAN : INF);
+/** @param {Cells} cells @param {number} i @param {Metric} metric */
+const faultOf = (cells, i, metric) => (cells.columns.n_nan[i] > 0 || countsFaults(metric) ? NAN : INF);
 
 /** @param {HTMLCanvasElement} canvas @param {Area} area @param {Scene} scene */
 export function drawCells(canvas, area, scene) {

@@ -1,5 +1,6 @@
 /** The heatmap's words: its controls, the list of layers beside the cells, the legend, the summary, the reading. */
 
+import { MANY } from "../data/cells.js";
 import { sumGaps } from "../data/gaps.js";
 import { html, nothing } from "../vendor/lit-html-3.3.3/lit-html.js";
 import { count, elide, label, name as plain, number, step } from "../words.js";
@@ -8,7 +9,7 @@ import { countsFaults, metricsOf } from "./heat_rows.js";
 import { cividisGradient } from "./theme.js";
 
 /** @typedef {import("../data/board.js").Board} Board */
-/** @typedef {import("../data/buckets.js").Buckets} Buckets */
+/** @typedef {import("../data/cells.js").Cells} Cells */
 /** @typedef {import("../data/view.js").View} View */
 /** @typedef {import("./heat_rows.js").Row} Row */
 /** @typedef {import("../../../types/contract").Gap} Gap */
@@ -106,9 +107,8 @@ export function summarize(metric, rows, gaps) {
   return `Heatmap of ${metric.title} for ${count(rows.length, "layer")}: ${[faults, sumGaps(gaps)].filter(Boolean).join("; ")}`;
 }
 
-/** What bucket `i` holds. @param {Buckets} buckets @param {number} i */
-export function reading(buckets, i) {
-  const c = buckets.columns;
+/** What cell `i` holds. @param {Cells} cells @param {number} i */
+export function reading({ columns: c, width, low }, i) {
   const words = /** @type {const} */ ([
     ["NaN", "n_nan"],
     ["+Inf", "n_posinf"],
@@ -116,9 +116,8 @@ export function reading(buckets, i) {
   ]);
   const said = words
     .filter(([, field]) => c[field][i] > 0)
-    .map(([word, field]) => (c.n[i] > 1 ? `${word} in ${c[field][i]} of ${c.n[i]}` : word));
-  const [low, high] = [c.min[i], c.max[i]];
-  if (Number.isFinite(low))
-    return [...said, low === high ? number(low) : `${number(low)} to ${number(high)}`].join(", ");
+    .map(([word, field]) => (width > 1 ? `${c[field][i]}${c[field][i] === MANY ? " or more" : ""} ${word}` : word));
+  const value = c.value[i];
+  if (!Number.isNaN(value)) said.push(width > 1 ? `${low ? "lowest" : "highest"} ${number(value)}` : number(value));
   return said.join(", ") || "no data";
 }

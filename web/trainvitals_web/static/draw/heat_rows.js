@@ -3,10 +3,10 @@
 import { selects } from "./feeds.js";
 
 /** @typedef {import("../data/board.js").Board} Board */
-/** @typedef {import("../data/buckets.js").Buckets} Buckets */
+/** @typedef {import("../data/cells.js").Cells} Cells */
 /** @typedef {import("../../../types/contract").Metric} Metric */
 /** @typedef {import("../../../types/contract").Series} Series */
-/** @typedef {{series: Series, buckets: Buckets | undefined, firstBad: number, worst: number}} Row */
+/** @typedef {{series: Series, cells: Cells | undefined, firstBad: number, worst: number}} Row */
 
 /** Metrics of all declared heatmaps. @param {Board} board @returns {Metric[]} */
 export function metricsOf(board) {
@@ -26,9 +26,6 @@ const FAULT_COUNTERS = new Set(["nonfinite_channels", "negative_channels"]);
  * @param {Metric} metric
  */
 export const countsFaults = ({ bad, select }) => bad === "nonfinite" || FAULT_COUNTERS.has(select.stat ?? "");
-
-/** The value that stands for a bucket: its worst. @param {Metric} metric @returns {"min" | "max"} */
-export const worstField = (metric) => (metric.bad === "low" ? "min" : "max");
 
 /**
  * @param {Board} board
@@ -51,25 +48,22 @@ export function rowsOf(board, metric, sort, search) {
 /** @param {number} a @param {number} b */
 const compare = (a, b) => (a === b ? 0 : a < b ? -1 : 1);
 
-/** @param {Series} series @param {Buckets | undefined} buckets @param {Metric} metric @returns {Row} */
-function judge(series, buckets, metric) {
+/** @param {Series} series @param {Cells | undefined} cells @param {Metric} metric @returns {Row} */
+function judge(series, cells, metric) {
   let firstBad = Infinity;
   let worst = -Infinity;
-  const values = buckets?.columns[worstField(metric)] ?? [];
-  for (let i = 0; i < (buckets?.length ?? 0); i++) {
-    const value = metric.bad === "low" ? -values[i] : values[i];
-    if (value > worst) worst = value;
-    if (firstBad === Infinity && isFault(/** @type {Buckets} */ (buckets), i, metric)) {
-      firstBad = /** @type {Buckets} */ (buckets).columns.step[i];
-    }
+  for (let i = 0; i < (cells?.length ?? 0); i++) {
+    const { step, value } = /** @type {Cells} */ (cells).columns;
+    const bad = metric.bad === "low" ? -value[i] : value[i];
+    if (bad > worst) worst = bad;
+    if (firstBad === Infinity && isFault(/** @type {Cells} */ (cells), i, metric)) firstBad = step[i];
   }
-  return { series, buckets, firstBad, worst };
+  return { series, cells, firstBad, worst };
 }
 
-/** @param {Buckets} buckets @param {number} i @param {Metric} metric */
-export function isFault(buckets, i, metric) {
-  const c = buckets.columns;
-  return c.n_nan[i] + c.n_posinf[i] + c.n_neginf[i] > 0 || (countsFaults(metric) && c.max[i] > 0);
+/** @param {Cells} cells @param {number} i @param {Metric} metric */
+export function isFault({ columns: c }, i, metric) {
+  return c.n_nan[i] + c.n_posinf[i] + c.n_neginf[i] > 0 || (countsFaults(metric) && c.value[i] > 0);
 }
 
 /**
@@ -81,11 +75,9 @@ export function isFault(buckets, i, metric) {
 export function scaleOf(rows, metric) {
   let low = Infinity;
   let high = -Infinity;
-  for (const { buckets } of rows) {
-    if (!buckets) continue;
-    const values = buckets.columns[worstField(metric)];
-    for (let i = 0; i < buckets.length; i++) {
-      const value = values[i];
+  for (const { cells } of rows) {
+    for (let i = 0; i < (cells?.length ?? 0); i++) {
+      const value = /** @type {Cells} */ (cells).columns.value[i];
       if (!Number.isFinite(value) || (metric.scale === "log" && value <= 0)) continue;
       if (value < low) low = value;
       if (value > high) high = value;

@@ -43,6 +43,7 @@ export class Heatmap {
     this.scale = null;
     this.scroll = 0;
     this.focus = 0;
+    this.across = 0; // pixels
     this.cells = part("canvas", "cells");
     this.plot = /** @type {PlotElement} */ (/** @type {unknown} */ (part("div", "plot")));
     this.over = part("canvas", "overlay");
@@ -55,7 +56,7 @@ export class Heatmap {
     this.box.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.box.addEventListener("pointermove", (event) => this.hover(event));
     this.box.addEventListener("pointerleave", () => (this.tipBox.hidden = true));
-    new ResizeObserver(() => this.touch()).observe(this.box);
+    new ResizeObserver(([{ contentRect }]) => this.fit(contentRect.width)).observe(this.box);
     painter.commits.push(this);
   }
 
@@ -72,8 +73,24 @@ export class Heatmap {
   arrange() {
     const metric = this.metric;
     if (!metric) return;
-    this.board.heat.want(seriesOf(this.board, metric).map((one) => one.id));
+    this.list(metric);
+    this.ask();
     this.sort();
+    this.touch();
+  }
+
+  /** As many columns as there are pixels, once it is known how many that is. */
+  ask() {
+    const metric = this.metric;
+    if (!metric || this.across === 0) return;
+    const ids = seriesOf(this.board, metric).map((one) => one.id);
+    this.board.heat.cover(metric, ids, this.across);
+  }
+
+  /** @param {number} width of the plot, in pixels */
+  fit(width) {
+    this.across = width;
+    this.ask();
     this.touch();
   }
 
@@ -99,7 +116,7 @@ export class Heatmap {
   draw() {
     const metric = this.metric;
     if (!metric) return;
-    for (const row of this.rows) row.buckets = this.board.heat.series.get(row.series.id);
+    for (const row of this.rows) row.cells = this.board.heat.series.get(row.series.id);
     this.list(metric);
     const area = areaOf(this.plot);
     if (!area) return;
@@ -198,10 +215,11 @@ export class Heatmap {
     const row = this.rows[Math.floor((y - RIBBON + this.scroll) / ROW)];
     this.tipBox.hidden = at === null || y < RIBBON || !row;
     if (at === null || !row) return;
-    const i = row.buckets?.indexAt(at) ?? -1;
+    const { cells } = row;
+    const i = cells?.indexAt(at) ?? -1;
     const gap = gapAt(this.board.heat.gaps, at);
-    const told = i >= 0 && row.buckets && at < row.buckets.columns.step[i] + row.buckets.width;
-    const said = gap && !told ? describeGap(gap) : i < 0 || !row.buckets ? "no data" : reading(row.buckets, i);
+    const told = cells && i >= 0 && at < cells.columns.step[i] + cells.width;
+    const said = gap && !told ? describeGap(gap) : i < 0 || !cells ? "no data" : reading(cells, i);
     this.tipBox.textContent = `${elide(row.series.layer, 64)} · step ${step(at)} · ${said}`;
     const left = Math.min(event.clientX - box.left + 12, box.width - this.tipBox.offsetWidth - 4);
     this.tipBox.style.transform = `translate(${Math.max(0, left)}px, ${y + 14}px)`;
