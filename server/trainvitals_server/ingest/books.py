@@ -19,7 +19,7 @@ class Sheet:
 
     rules: Memory
     layouts: dict[int, series.Layout] = field(default_factory=dict)
-    sharded: dict[int, bool] = field(default_factory=dict)  # layout row id -> whether it holds parts of sums
+    shared: dict[int, tuple[bool, ...]] = field(default_factory=dict)  # layout row id -> whether sharded, compared
     steps: dict[int, int] = field(default_factory=dict)  # layout row id -> its newest step
 
 
@@ -29,6 +29,7 @@ class Books:
     def __init__(self) -> None:
         self._sheets: OrderedDict[int, Sheet] = OrderedDict()  # the one used last at the end
         self.sums: dict[tuple[str, str], Any] = {}  # by run and launch: what joining.py adds up
+        self.comparisons: dict[tuple[str, str], Any] = {}  # the same for comparing.py
 
     def sheet(self, connection: Connection, producer: int) -> Sheet:
         """The producer's sheet, opened if need be."""
@@ -63,15 +64,26 @@ class Books:
         if before is not None:
             forget_plan(before.declared)
         self.sums.pop((who.run, who.launch), None)
+        self._stop_comparing(who)
 
     def close(self, who: runs.Producer) -> None:
-        """A trainer has left: its sheet goes, and what was added up with it, with the sheets that were opened for
-        that. Whoever goes on opens its own again."""
+        """A trainer has left: its sheet goes, and what was added up and compared with it, with the sheets that were
+        opened for that. Whoever goes on opens its own again."""
         self._drop(who.id)
         for one in self.sums.pop((who.run, who.launch), ()):
             for source in one.sources:
                 self._drop(source.layout.producer)
             forget_plan(one.target.declared)
+        for one in self._stop_comparing(who):
+            for source in one.sources:
+                self._drop(source.producer)
+
+    def _stop_comparing(self, who: runs.Producer) -> list[Any]:
+        """Forget what is compared within this launch, and the plans of its blocks; what that was."""
+        found: list[Any] = self.comparisons.pop((who.run, who.launch), [])
+        for one in found:
+            forget_plan(one.columns)
+        return found
 
     def _drop(self, producer: int) -> None:
         sheet = self._sheets.pop(producer, None)
@@ -83,3 +95,4 @@ class Books:
         for producer in tuple(self._sheets):
             self._drop(producer)
         self.sums.clear()
+        self.comparisons.clear()
