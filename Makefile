@@ -40,6 +40,7 @@ bench: $(VENV)/bench.ok  ## what watching costs and how much a server takes in, 
 	$(BIN)/python benchmarks/repair.py
 	$(BIN)/python benchmarks/early_warning.py
 	$(BIN)/python benchmarks/origin.py
+	$(BIN)/python benchmarks/ranks.py
 	$(BIN)/python benchmarks/store.py --sizes 64 16 4 --write docs/store.md
 
 screenshots: $(VENV)/dev.ok chromium  ## docs/screenshots, made again

@@ -291,7 +291,7 @@ class Steps:
         self._vitals.forget_gradients()
         self._open, self._unclosed = seen, True
         if due:
-            self._vitals.read_weights(step)
+            self._vitals.read_weights(step, seen)
         self.ended_at, self._found_inf, self.thread = now, None, threading.get_ident()
         self._backward_seen = self._skip_seen = False
         self._stepped.clear()

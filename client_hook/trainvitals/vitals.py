@@ -22,7 +22,8 @@ from trainvitals.options import Options
 from trainvitals.origin.inquiry import Inquiry
 from trainvitals.probes.guard import Guard
 from trainvitals.probes.statistics import Statistics
-from trainvitals.record.columns import Register
+from trainvitals.record.columns import Columns, Register
+from trainvitals.record.comparison import Comparison
 from trainvitals.record.metrics import Metrics, put_value
 from trainvitals.record.observation import Observation
 from trainvitals.record.stream import Emit, Stream
@@ -67,9 +68,31 @@ class Vitals:
         signs, examiner, leads = self.signs, self.examiner, self._options.place.leads
         short = None if leads else Summary(signs.fast, self._register)
         long = None if leads and not signs.sharded else Summary(signs.slow, self._register)
-        fast = Stream(signs.fast, self._transfer, self._emit, signs.places, examiner.examine, examiner.conclude, short)
-        slow = Stream(signs.slow, self._transfer, self._emit, signs.places, examiner.examine_weights, summary=long)
+        fast = Stream(
+            signs.fast,
+            self._transfer,
+            self._emit,
+            signs.places,
+            examiner.examine,
+            examiner.conclude,
+            short,
+            self._comparison(signs.fast),
+        )
+        slow = Stream(
+            signs.slow,
+            self._transfer,
+            self._emit,
+            signs.places,
+            examiner.examine_weights,
+            summary=long,
+            comparison=self._comparison(signs.slow),
+        )
         return fast, slow
+
+    def _comparison(self, columns: Columns) -> Comparison | None:
+        """What the ranks are compared by; None where there is nobody to compare with, or nobody knows who it is."""
+        place = self._options.place
+        return Comparison(columns, self._register) if place.world_size > 1 and place.launch else None
 
     def _places(self) -> dict[str, int]:
         return self.signs.places()
@@ -140,9 +163,13 @@ class Vitals:
         self._guard.run("transfer", lambda: self._fast.submit(seen, parts), None)
         return seen
 
-    def read_weights(self, step: int) -> None:
-        """The slow layout; examined in the next `advance`, after this step's statistics, which its verdict includes."""
+    def read_weights(self, step: int, fast: Observation | None) -> None:
+        """The slow layout; examined in the next `advance`, after this step's statistics, which its verdict includes.
+        What the ranks are compared by is told of this and of `fast`, the observation of the same step."""
         seen = self._slow.open(step)
+        for one in (seen, fast):
+            if one is not None:
+                one.compared = True
         weights = self.signs.weights
         self._guard.run(weights.name, lambda: self._slow.submit(seen, weights.read()), None)
         seen.sealed = True

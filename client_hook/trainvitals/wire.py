@@ -76,6 +76,13 @@ HEADROOM = "headroom"  # 65504 / amax of a module's input after its cast to fp16
 # where another rank counts the same. The server adds the ranks up and stores the root under the name without it.
 SHARD = ".shard"
 
+# What each of several ranks tells of its own layers every `health_every` steps, under statistics with this ending, in a
+# layout of its own. The server compares the ranks, and tells for a run how far they are apart: how many times the
+# others' median the rank that differs most has, or they its value; 1 is not at all.
+COMPARED = ".compared"
+WEIGHTS_APART = "weights_apart"  # by the norm of the parameter that differs most
+STATISTICS_APART = "statistics_apart"  # by the largest running variance of the layer that differs most
+
 CommandState = Literal["requested", "delivered", "applied", "verified", "refused", "failed", "expired", "unknown"]
 Action = Literal["sanitize", "undo", "resume_repair", "save_checkpoint", "stop"]
 Strategy = Literal["restore", "reset"]

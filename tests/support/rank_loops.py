@@ -219,6 +219,30 @@ def true_norms(steps: int, size: int, parts: int = 1) -> list[dict[str, float]]:
     return found
 
 
+def drifting(rank: int, steps: int, planted: dict[int, str], settings: dict[str, Any]) -> Told:
+    """A plain loop under DDP in which each rank has its own statistics, of data as uneven as its rank. From the middle
+    on a rank in `planted` goes its own way: by its "data", or once by one of its "weights"."""
+    size = distributed.get_world_size()
+    inner = norm_net()
+    model = DistributedDataParallel(inner, broadcast_buffers=False)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    watch = trainvitals.watch(model, optimizer, **{"mode": "offline", "health_every": 2, **settings})
+    for step in range(steps):
+        late = step >= steps // 2
+        scale = 100.0 if late and planted.get(rank) == "data" else 1 + rank / 4
+        loss = model(scale * share(rank, step, size)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step == steps // 2 and planted.get(rank) == "weights":
+            with torch.no_grad():
+                inner[3].weight.mul_(1.01)
+        watch.step(loss=loss)
+    watch.close()
+    assert watch.spool_path is not None
+    return Told(watch.run_id, watch.spool_path, [], {})
+
+
 def alone(rank: int) -> str:
     """Only rank 0 calls `watch`, as many scripts have it; both train."""
     model = DistributedDataParallel(plain_net())

@@ -20,6 +20,7 @@ class Observation:
         self.present: npt.NDArray[np.bool_] = np.zeros(columns, dtype=np.bool_)
         self.sealed = False
         self.late = False  # whether gradients were added after it was read
+        self.compared = False  # whether this is a step at which the ranks are compared
         self.evidence: object = None  # of a break in this step, for whoever looks for its origin
         self._awaited = 0
 

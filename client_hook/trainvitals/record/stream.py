@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from trainvitals import wire
 from trainvitals.record.columns import Columns
+from trainvitals.record.comparison import Comparison
 from trainvitals.record.observation import Observation
 from trainvitals.record.summary import Summary
 from trainvitals.record.transfer import Part, Transfer
@@ -22,7 +23,8 @@ class Stream:
 
     `examine` sees an observation as soon as what was submitted has arrived, which may be before it is sealed;
     `conclude` sees it complete, just before it is emitted. Given a `summary`, what it makes of the observation is
-    emitted instead, or nothing where it has no columns.
+    emitted instead, or nothing where it has no columns. What a `comparison` makes of one that is to be compared follows
+    it.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class Stream:
         examine: Callable[[Observation], None] = lambda observation: None,
         conclude: Callable[[Observation], None] = lambda observation: None,
         summary: Summary | None = None,
+        comparison: Comparison | None = None,
     ) -> None:
         self.columns = columns
         self._summary = summary
+        self._comparison = comparison
         self._transfer = transfer
         self._emit = emit
         self._places = places
@@ -44,7 +48,7 @@ class Stream:
         self._conclude = conclude
         self._queue: deque[Observation] = deque()
         self._examined: set[int] = set()
-        self._announced = False
+        self._announced: set[int] = set()  # numbers of layouts
 
     def open(self, step: int) -> Observation:
         """A new observation for `step`, with the time of now."""
@@ -72,16 +76,22 @@ class Stream:
             self._tell(observation)
 
     def announce_again(self) -> None:
-        """Repeat the layout before the next frame."""
-        self._announced = False
+        """Repeat the layouts before the next frame."""
+        self._announced.clear()
 
     def _tell(self, observation: Observation) -> None:
-        columns = self.columns
-        if self._summary is not None:
-            observation, columns = self._summary.of(observation), self._summary.columns
-        if not self._announced and len(columns):
-            self._announced = True
+        if self._summary is None:
+            self._put(self.columns, observation)
+        else:
+            self._put(self._summary.columns, self._summary.of(observation))
+        if self._comparison is not None and observation.compared:
+            self._put(self._comparison.columns, self._comparison.of(observation))
+
+    def _put(self, columns: Columns, observation: Observation) -> None:
+        if not len(columns):
+            return
+        if columns.layout not in self._announced:
+            self._announced.add(columns.layout)
             for piece in columns.announce(self._places()):
                 self._emit(piece)
-        if len(columns):
-            self._emit(observation.frame(columns.layout))
+        self._emit(observation.frame(columns.layout))

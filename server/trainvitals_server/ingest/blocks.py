@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from trainvitals import wire
 from trainvitals_server.changes import Frame
+from trainvitals_server.ingest import counterparts
 from trainvitals_server.ingest.books import Books
-from trainvitals_server.ingest.joining import has_shards
 from trainvitals_server.ingest.judging import judge_block
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.rules import Block
@@ -24,6 +24,7 @@ class Gathering:
     producer: runs.Producer
     shown: bool  # whether browsers see these frames: not those that a newer producer hides
     sharded: bool = False  # whether any were parts of what all ranks add up to
+    compared: bool = False  # whether any were told by all ranks to be compared
     layout: series.Layout | None = None
     frames: list[wire.Frame] = field(default_factory=list)
     events: list[wire.Event] = field(default_factory=list)
@@ -43,9 +44,11 @@ class Gathering:
 
     def _store(self, tx: Transaction, books: Books, layout: series.Layout, stretch: frame_rows.Stretch) -> None:
         sheet = books.sheet(tx.connection, self.producer.id)
-        if layout.id not in sheet.sharded:
-            sheet.sharded[layout.id] = has_shards(layout)
-        self.sharded |= sheet.sharded[layout.id]
+        if layout.id not in sheet.shared:
+            sheet.shared[layout.id] = tuple(counterparts.has(layout, one) for one in (wire.SHARD, wire.COMPARED))
+        sharded, compared = sheet.shared[layout.id]
+        self.sharded |= sharded
+        self.compared |= compared
         frame_rows.add(tx.connection, layout.id, stretch)
         sheet.steps[layout.id] = int(stretch.steps[-1])
         first, last = self.frames[0], self.frames[-1]

@@ -19,7 +19,7 @@ class Sheet:
 
     rules: Memory
     layouts: dict[int, series.Layout] = field(default_factory=dict)
-    sharded: dict[int, bool] = field(default_factory=dict)  # layout row id -> whether it holds parts of sums
+    shared: dict[int, tuple[bool, ...]] = field(default_factory=dict)  # layout row id -> whether sharded, compared
     steps: dict[int, int] = field(default_factory=dict)  # layout row id -> its newest step
 
 
@@ -30,6 +30,7 @@ class Books:
         self._sheets: OrderedDict[int, Sheet] = OrderedDict()  # the one used last at the end
         self._touched: set[int] = set()  # whose sheets were in use since the transaction began
         self.sums: dict[tuple[str, str], Any] = {}  # by run and launch: what joining.py adds up
+        self.comparisons: dict[tuple[str, str], Any] = {}  # the same for comparing.py
 
     def sheet(self, connection: Connection, producer: int) -> Sheet:
         """The producer's sheet, opened if need be."""
@@ -65,15 +66,26 @@ class Books:
         if before is not None:
             forget_plan(before.declared)
         self.sums.pop((who.run, who.launch), None)
+        self._stop_comparing(who)
 
     def close(self, who: runs.Producer) -> None:
-        """A trainer has left: its sheet goes, and what was added up with it, with the sheets that were opened for
-        that. Whoever goes on opens its own again."""
+        """A trainer has left: its sheet goes, and what was added up and compared with it, with the sheets that were
+        opened for that. Whoever goes on opens its own again."""
         self._drop(who.id)
         for one in self.sums.pop((who.run, who.launch), ()):
             for source in one.sources:
                 self._drop(source.layout.producer)
             forget_plan(one.target.declared)
+        for one in self._stop_comparing(who):
+            for source in one.sources:
+                self._drop(source.producer)
+
+    def _stop_comparing(self, who: runs.Producer) -> list[Any]:
+        """Forget what is compared within this launch, and the plans of its blocks; what that was."""
+        found: list[Any] = self.comparisons.pop((who.run, who.launch), [])
+        for one in found:
+            forget_plan(one.columns)
+        return found
 
     def _drop(self, producer: int) -> None:
         sheet = self._sheets.pop(producer, None)
@@ -90,10 +102,18 @@ class Books:
         for producer in self._touched:
             self._drop(producer)
         self._touched.clear()
-        self.sums.clear()
+        self._forget_ranks()
 
     def forget(self) -> None:
         """Start afresh."""
         for producer in tuple(self._sheets):
             self._drop(producer)
+        self._forget_ranks()
+
+    def _forget_ranks(self) -> None:
+        """What was added up and compared of several producers."""
+        for found in self.comparisons.values():
+            for one in found:
+                forget_plan(one.columns)
+        self.comparisons.clear()
         self.sums.clear()

@@ -14,6 +14,7 @@ from trainvitals_server.commands import progress
 from trainvitals_server.ingest import declaring
 from trainvitals_server.ingest.blocks import Gathering, check_frame
 from trainvitals_server.ingest.books import Books
+from trainvitals_server.ingest.comparing import compare_ranks
 from trainvitals_server.ingest.freeform import check_free
 from trainvitals_server.ingest.joining import join_shards
 from trainvitals_server.ingest.judging import close_alerts
@@ -140,6 +141,8 @@ class Intake:
         self._gathering.flush(self._tx, self._books)
         if self._gathering.sharded:
             join_shards(self._tx, self._books, self._producer)
+        if self._gathering.compared:
+            compare_ranks(self._tx, self._books, self._producer)
         if self._lives and self._tx.changes[self._producer.run].stored:
             transitions.signal(self._tx, self._producer.run, "frames")
         if self._orphaned:

@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainvitals import wire
-from trainvitals_server.changes import Frame
+from trainvitals_server.ingest import counterparts, derived
 from trainvitals_server.ingest.books import Books
 from trainvitals_server.ingest.judging import judge_block
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.rules import Block
 from trainvitals_server.store import frames, points, runs, series
 
-Key = tuple[str, str, str]  # layer, kind, statistic
 NOTHING = np.zeros(0, np.int64), np.zeros(0)
 
 
@@ -59,60 +58,21 @@ def join_shards(tx: Transaction, books: Books, who: runs.Producer) -> None:
             one.done = high
 
 
-def has_shards(layout: series.Layout) -> bool:
-    """Whether any column is a square of a part."""
-    return any(one is not None and one.stat.endswith(wire.SHARD) for one in layout.declared)
-
-
 def _sums(tx: Transaction, books: Books, who: runs.Producer) -> list[Sum]:
     """What can be added up of the launch of `who`; nothing until every rank has declared its shards."""
     key = (who.run, who.launch)
     if key not in books.sums:
-        ranks = runs.of_launch(tx.connection, who.run, who.launch) if who.launch else [who]
-        if [one.rank for one in ranks] != list(range(who.world_size)):
+        groups = counterparts.find(tx, who, wire.SHARD)
+        if groups is None:
             return []
-        sharded = [_sharded(tx, one) for one in ranks]
-        if not all(sharded):
-            return []
-        books.sums[key] = [
-            _sum(tx, books, ranks[0], akin) for layout in sharded[0] if (akin := _counterparts(layout, sharded))
-        ]
+        books.sums[key] = [_sum(tx, books, *group) for group in groups]
     found: list[Sum] = books.sums[key]
     return found
 
 
-def _sharded(tx: Transaction, producer: runs.Producer) -> list[series.Layout]:
-    layouts = series.layouts(tx.connection, [producer.id])
-    return [one for one in layouts if one.layout < series.OWN and one.whole and has_shards(one)]
-
-
-def _keys(layout: series.Layout) -> list[tuple[int, wire.Series]]:
-    found = enumerate(layout.declared)
-    return [(place, one) for place, one in found if one is not None and one.stat.endswith(wire.SHARD)]
-
-
-def _counterparts(layout: series.Layout, sharded: Sequence[list[series.Layout]]) -> list[series.Layout]:
-    """Of each rank the layout that goes with this one of rank 0's; none unless all have come. Layouts that share a
-    series follow one another as layers come and go, on all ranks alike: the n-th goes with the n-th."""
-    found = [_akin(layout, them) for them in sharded]
-    place = [one.id for one in found[0]].index(layout.id)
-    return [them[place] for them in found] if all(place < len(them) for them in found) else []
-
-
-def _akin(layout: series.Layout, others: Iterable[series.Layout]) -> list[series.Layout]:
-    """Those of the others that have any of its shards, in the order in which they were declared."""
-    names = {_key(one) for _, one in _keys(layout)}
-    return [other for other in others if names & {_key(one) for _, one in _keys(other)}]
-
-
-def _key(one: wire.Series) -> Key:
-    return one.layer, one.kind, one.stat.removesuffix(wire.SHARD)
-
-
 def _sum(tx: Transaction, books: Books, leader: runs.Producer, layouts: Sequence[series.Layout]) -> Sum:
     """The sum of these layouts, one of each rank."""
-    own = series.OWN + layouts[0].layout
-    target = series.layout(tx.connection, leader.id, own) or _declare(tx, leader, own, layouts)
+    target = derived.layout(tx, leader, layouts[0].layout, _declared(layouts))
     places = {(one.layer, one.kind, one.stat): place for place, one in enumerate(target.declared) if one is not None}
     sources = [_source(layout, places) for layout in layouts]
     told = [(one.kind, one.stat) if one else None for one in layouts[0].declared]
@@ -120,19 +80,18 @@ def _sum(tx: Transaction, books: Books, leader: runs.Producer, layouts: Sequence
     return Sum(leader, sources, target, skips, books.last_step(tx.connection, leader.id, target.id))
 
 
-def _declare(tx: Transaction, leader: runs.Producer, own: int, layouts: Iterable[series.Layout]) -> series.Layout:
-    """The layout of a sum: rank 0's series, then those that only other ranks have."""
-    declared: dict[Key, wire.Series] = {}
-    for _, one in (pair for layout in layouts for pair in _keys(layout)):
-        declared.setdefault(_key(one), wire.Series(len(declared), *_key(one), one.order))
-    rows = series.enter(tx.connection, leader.run, list(declared.values()))
-    tx.changes[leader.run].series += rows
-    columns = np.array([row.id for row in rows], np.int64)
-    return series.save(tx.connection, leader.id, own, columns, list(declared.values()))
+def _declared(layouts: Iterable[series.Layout]) -> list[wire.Series]:
+    """The columns of a sum: rank 0's series, then those that only other ranks have."""
+    found: dict[counterparts.Key, wire.Series] = {}
+    for _, one in (pair for layout in layouts for pair in counterparts.columns(layout, wire.SHARD)):
+        key = counterparts.key(one, wire.SHARD)
+        found.setdefault(key, wire.Series(len(found), *key, one.order))
+    return list(found.values())
 
 
-def _source(layout: series.Layout, places: dict[Key, int]) -> Source:
-    columns, sums = np.array([(column, places[_key(one)]) for column, one in _keys(layout)], np.intp).T
+def _source(layout: series.Layout, places: dict[counterparts.Key, int]) -> Source:
+    found = counterparts.columns(layout, wire.SHARD)
+    columns, sums = np.array([(column, places[counterparts.key(one, wire.SHARD)]) for column, one in found], np.intp).T
     return Source(layout, columns, sums)
 
 
@@ -185,11 +144,7 @@ def _part(stretch: frames.Stretch, source: Source, skips: int | None) -> Part:
 
 def _store(tx: Transaction, books: Books, one: Sum, stretch: frames.Stretch, skipped: NDArray[np.bool_]) -> None:
     leader, target = one.leader, one.target
-    frames.add(tx.connection, target.id, stretch)
-    books.sheet(tx.connection, leader.id).steps[target.id] = int(stretch.steps[-1])
-    shown = runs.newest_producer(tx.connection, leader.run, leader.rank) == leader
-    if shown:
-        tx.changes[leader.run].frames += _frames(target, stretch, leader.rank)
+    shown = derived.store(tx, books, leader, target, stretch)
     # Of steps that were skipped no gradient reached a weight; the layout that says so is another one.
     taken = ~skipped
     present = None if stretch.present is None else stretch.present[taken]
@@ -197,12 +152,3 @@ def _store(tx: Transaction, books: Books, one: Sum, stretch: frames.Stretch, ski
     block = Block(columns, stretch.steps[taken], stretch.times[taken], stretch.values[taken], present, ())
     if len(block.steps):
         judge_block(tx, books, leader, block, newest=shown)
-
-
-def _frames(target: series.Layout, stretch: frames.Stretch, rank: int) -> Iterable[Frame]:
-    bits = None if stretch.present is None else np.packbits(stretch.present, axis=1, bitorder="little")
-    for row, (step, moment) in enumerate(zip(stretch.steps.tolist(), stretch.times.tolist(), strict=True)):
-        values = stretch.values[row].astype("<f4").tobytes()
-        yield Frame(
-            target.id, target.columns, step, moment, rank, values, None if bits is None else bits[row].tobytes()
-        )

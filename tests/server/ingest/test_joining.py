@@ -119,6 +119,16 @@ def test_non_finite_parts_make_non_finite_norms(served: Served) -> None:
         assert [(one["last_step"], one["rank"]) for one in alerts] == [(2, 0)]
 
 
+def test_an_alarm_of_a_sum_stays_while_rank_0_goes_on(served: Served) -> None:
+    """It is the newest process of its rank, however much it has told since the ranks were first added up."""
+    with ranks(served) as (one, two):
+        for step in range(3):
+            one.store(*([FIRST] if step == 0 else []), first(step, math.inf if step == 2 else 9.0))
+            two.store(*([OTHERS] if step == 0 else []), other(step, 16.0))
+        alerts = [one for one in served.get("/api/alerts")["alerts"] if one["rule"] == "gradient_nonfinite"]
+        assert [(one["first_step"], one["status"]) for one in alerts if one["layer"] is None] == [(2, "firing")]
+
+
 def test_another_launch_is_another_sum(served: Served) -> None:
     """A rank's old process is not added to rank 0's new one, whose step it also told."""
     with ranks(served) as (one, two):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from blocks import ABSENT, Column, Item, Row, cut, fold
 from trainvitals import wire
+from trainvitals_server.rules import apart
 from trainvitals_server.rules.registry import Rule, rules
 
 LAYERS = ("encoder.1", "ffc.local_conv.1")
@@ -27,6 +28,8 @@ FAST: tuple[Column, ...] = (
     *((layer, wire.NORM, wire.VAR_MAX) for layer in LAYERS),
     *((layer, wire.NORM, wire.BATCH_SHIFT) for layer in LAYERS),
     *((layer, wire.NORM, wire.VAR_ROOM) for layer in LAYERS),
+    *((one.layer, one.kind, one.stat) for one in apart.columns([wire.Series(0, LAYERS[0], *apart.VARIANCES[:2])])),
+    *((one.layer, one.kind, one.stat) for one in apart.columns([wire.Series(0, "a.weight", *apart.WEIGHTS[:2])])),
 )
 FEWER = tuple(column for column in FAST if column[0] != LAYERS[1])  # a layer that has gone
 
@@ -43,12 +46,17 @@ VALUES: dict[str, Sequence[object]] = {
     wire.HEADROOM: (20.0, 9.0, 5.0, 2.0, 1.5, 0.0, INF, NAN, ABSENT, ABSENT),
     wire.NONFINITE_CHANNELS: (0.0, 0.0, 3.0, ABSENT),
     wire.NEGATIVE_CHANNELS: (0.0, 0.0, 1.0, ABSENT),
+    wire.VAR_MAX + ".value": (1.0, 1.0, 5.0, 9.0, 80.0, 0.01, NAN, INF, ABSENT),
+    wire.WEIGHT_NORM + ".value": (1.0, 1.0, 1.0, 1.00005, 1.01, 0.9, NAN),
+    **{stat + ".rank": (0.0, 1.0, 3.0) for stat in (wire.VAR_MAX, wire.WEIGHT_NORM)},
+    **{stat + part: (1.0,) for stat in (wire.VAR_MAX, wire.WEIGHT_NORM) for part in (".low", ".high")},
+    **{stat + ".median": (1.0, 1.0, 1.0, 1.0, ABSENT) for stat in (wire.VAR_MAX, wire.WEIGHT_NORM)},
 }
 KEYS = ([], ["a.weight"], ["a.running_var"], ["a.weight", "b.moments"])
 STRIDES = (1, 1, 1, 7, 600)
 
-# One record is eighteen bytes, each of which picks one thing: hypothesis draws and shrinks bytes fast.
-RECORDS = st.lists(st.binary(min_size=18, max_size=18), min_size=1, max_size=30)
+# One record is a byte per column, each of which picks one thing: hypothesis draws and shrinks bytes fast.
+RECORDS = st.lists(st.binary(min_size=len(FAST), max_size=len(FAST)), min_size=1, max_size=30)
 
 
 def sequence(records: Sequence[bytes]) -> list[Item]:
@@ -102,7 +110,7 @@ def test_a_rule_says_the_same_however_records_were_cut(rule: Rule, records: list
 def test_such_sequences_make_every_rule_speak(rule: Rule) -> None:
     """Otherwise the property above would hold of silence."""
     draw = random.Random(0)
-    stormy = [draw.randbytes(18) for _ in range(3000)]
-    calm = [bytes(18)] * 300
+    stormy = [draw.randbytes(len(FAST)) for _ in range(3000)]
+    calm = [bytes(len(FAST))] * 300
     _, findings = fold(rule, cut(sequence(stormy + calm), []))
     assert {finding.active for finding in findings} >= ({True} if rule.name == "fault" else {True, False})

@@ -25,6 +25,7 @@ NAMES = {
     "loss_scale_falling",
     "loss_scale_low",
     "norm_nonfinite",
+    "rank_disagreement",
     "repeated_repair",
     "signature",
     "skipped_steps",

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
+
 from blocks import ABSENT, fold, frames, happen, norm, run
 from trainvitals import wire
-from trainvitals_server.rules import Block, Finding, rules
+from trainvitals_server.rules import Block, Finding, apart, rules
 
 BY_NAME = {rule.name: rule for rule in rules()}
 NAN, INF = math.nan, math.inf
@@ -312,3 +314,63 @@ def test_a_disabled_probe_is_told_once() -> None:
     found = judge("fault", happen(on, off, off))
     assert course(found) == [(3, "info")]
     assert "norms" in found[0].text
+
+
+def ranks(layer: str, measure: apart.Measure, *told: list[object], first: int = 1) -> Block:
+    """What the server makes of these values, by rank, of one layer; `ABSENT` where a rank told nothing."""
+    there = np.array([[value is not ABSENT for value in values] for values in told]).all(axis=0)[:, None]
+    values = np.array([[0.0 if value is ABSENT else value for value in values] for values in told], float)[:, :, None]
+    parts = apart.compare(values, there)
+    columns = apart.columns([wire.Series(0, layer, *measure[:2])])
+    return frames({(one.layer, one.kind, one.stat): parts[:, i].tolist() for i, one in enumerate(columns)}, first)
+
+
+def test_a_rank_whose_statistics_leave_the_others_range_is_named() -> None:
+    """At the second step in a row beyond 64 times; it clears at the second in a row below 32."""
+    odd = [1, 80, 1, 80, 80, 50, 20, 50, 20, 20]
+    found = judge("rank_disagreement", ranks("bn", apart.VARIANCES, [1] * 10, [1] * 10, odd, [1.5] * 10))
+    assert course(found) == [(5, "warning"), (10, "cleared")]
+    assert found[0].layer == "bn"
+    assert found[0].value == 80
+    assert "Rank 2's largest running variance of bn is 80 at step 5, the others' 1 to 1.5" in found[0].text
+    assert "64 times" in found[0].text
+
+
+def test_a_rank_whose_statistics_vanish_is_named_too() -> None:
+    """A 64th is as far as 64 times."""
+    found = judge("rank_disagreement", ranks("bn", apart.VARIANCES, [1] * 3, [1] * 3, [0.01] * 3))
+    assert [finding.step for finding in found] == [2]
+    assert "Rank 2's" in found[0].text
+
+
+def test_a_rank_that_is_not_finite_is_critical_and_spoils_no_range() -> None:
+    """NaN on one rank; where all are NaN the ranks agree, and what is absent decides nothing."""
+    one = [1, NAN, ABSENT, NAN, 1, 1]
+    found = judge("rank_disagreement", ranks("bn", apart.VARIANCES, [1] * 6, one, [2] * 6))
+    assert course(found) == [(4, "critical"), (6, "cleared")]
+    assert found[0].value == INF
+    assert "Rank 1's largest running variance of bn is nan at step 4, the others' 1 to 2" in found[0].text
+    assert not judge("rank_disagreement", ranks("bn", apart.VARIANCES, [NAN] * 4, [INF] * 4))
+
+
+def test_weights_that_were_alike_and_have_gone_apart_are_critical() -> None:
+    """At 0.01 %, at the second step in a row; it clears within 0.001 %."""
+    norms = [3, 3, 3, 3.01, 3.01, 3.0001, 3, 3]
+    found = judge("rank_disagreement", ranks("a.weight", apart.WEIGHTS, [3] * 8, [3] * 8, norms))
+    assert course(found) == [(5, "critical"), (8, "cleared")]
+    assert "Rank 2's norm of a.weight is 3.01 at step 5, the others' 3 (limit 0.01% apart)" in found[0].text
+
+
+def test_weights_that_were_never_alike_are_nobodys_alarm() -> None:
+    """A pipeline's ranks have other weights; once was chance, twice in a row is not."""
+    two = [1, 2, 1, 2, 2, 1, 1, 2, 2]
+    found = judge("rank_disagreement", ranks("a.weight", apart.WEIGHTS, [1] * 9, two))
+    assert course(found) == [(9, "critical")]
+
+
+def test_a_layer_that_comes_later_is_judged_by_itself() -> None:
+    """The state holds both, in whatever order they came."""
+    first = ranks("b", apart.VARIANCES, [1], [99])
+    second = ranks("a", apart.VARIANCES, [1, 1], [1, 99], first=2)
+    third = ranks("b", apart.VARIANCES, [1], [99], first=4)
+    assert [(one.layer, one.step) for one in judge("rank_disagreement", first, second, third)] == [("b", 4)]
