@@ -100,7 +100,7 @@ def test_what_a_trainer_left_does_not_make_a_lost_run_live(sync: Sync, here: Ser
 def test_a_copy_of_a_living_trainers_spool_takes_nothing_from_it(
     sync: Sync, here: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its end has not come, and the number that the copy would give to it is the next record's."""
+    """While that is here, nobody else speaks for it: its end has not come."""
     monkeypatch.setattr(recovery, "PATIENCE", 1.0)
     copy = left(tmp_path / "copy", RECORDS[:-1])
     with here.trainer(run="r", producer="p") as living:
