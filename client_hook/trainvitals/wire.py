@@ -353,10 +353,15 @@ class Hello(Message, frozen=True, tag="hello"):
 
 class Batch(Message, frozen=True, tag="batch"):
     """Encoded records numbered `first`, `first + 1`, ... Each is decoded by itself, so that one bad record spoils
-    no other. A gap that stands for several numbers may only be the last one."""
+    no other. A gap that stands for several numbers may only be the last one.
+
+    `epilogue`: another process says of the one that recorded all before how that ended, as far as it can know. These
+    records are stored under their numbers, and an ack of them says so, but the numbers stay free: should that process
+    live after all, its own next records take their place."""
 
     first: int
     records: list[bytes]
+    epilogue: bool = False
 
     @property
     def last(self) -> int:

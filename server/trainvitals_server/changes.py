@@ -35,6 +35,7 @@ class RunChanges:
     commands: list[dict[str, Any]] = field(default_factory=list)
     state: str | None = None
     stored: int = 0  # frames of any rank and producer
+    retold: bool = False  # events were taken back
 
     def add(self, other: "RunChanges") -> None:
         """Append what changed afterwards."""
@@ -42,6 +43,7 @@ class RunChanges:
             getattr(self, name).extend(getattr(other, name))
         self.state = other.state or self.state
         self.stored += other.stored
+        self.retold |= other.retold
 
 
 class Changes(defaultdict[str, RunChanges]):

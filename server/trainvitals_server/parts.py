@@ -69,11 +69,16 @@ class Parts:
         for run, changed in changes.items():
             alone = Changes()
             alone[run] = changed
-            for step in (self._note_pulse, self.summaries.note, self.hub.publish, self._deliver):
+            for step in (self._retell, self._note_pulse, self.summaries.note, self.hub.publish, self._deliver):
                 try:
                     step(alone)
                 except Exception:  # the commit stands, and the next one must still be passed on
                     log.exception("what was committed of run %s could not be passed on", run)
+
+    def _retell(self, changes: Changes) -> None:
+        for run, changed in changes.items():
+            if changed.retold:
+                self.stories.forget(run)
 
     def _note_pulse(self, changes: Changes) -> None:
         self.pulse.note(changes, self.clock.monotonic())

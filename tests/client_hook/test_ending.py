@@ -149,6 +149,16 @@ def test_a_code_of_failure_is_one_without_the_block_too(private_home: Path) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [("raise SystemExit(3)", ("finished", "")), ("with watch: raise SystemExit(3)", ("failed", "SystemExit: 3"))],
+)
+def test_a_bare_system_exit_is_told_inside_the_block_only(code: str, told: tuple[str, str], private_home: Path) -> None:
+    """Outside it Python tells nobody, and a guess would call good ends bad ones."""
+    assert run(code).returncode == 3
+    assert (end(private_home).state, end(private_home).error) == told
+
+
 def test_a_code_that_somebody_caught_is_none(private_home: Path) -> None:
     """Training went on after it."""
     run("try:\n  sys.exit(3)\nexcept SystemExit: pass\ntrain(1)")

@@ -54,6 +54,7 @@ class Delivery(RuleBasedStateMachine):
         self.cap: int | None = None
         self.server = Server(self.folder / "server" / "test.db")
         self.trainers: list[Trainer] = []
+        self.copies: list[Trainer] = []
         self.channels: dict[str, Channel] = {}
         self.backed_up: dict[str, int] | None = None
 
@@ -85,6 +86,26 @@ class Delivery(RuleBasedStateMachine):
         self._disconnect(self.trainers[-1])
         self.trainers[-1].die(torn)
         self.begin_trainer()
+
+    @rule(which=WHICH, torn=st.sampled_from([0, 0, 1, 60]))
+    def copy_is_synced(self, which: int, torn: int) -> None:
+        """Somebody carried a copy of a spool elsewhere, and delivers it while the trainer, which may live and may have
+        gone on, is away. (While it is there, the copy is refused.)"""
+        trainer = self.trainers[which % len(self.trainers)]
+        self._disconnect(trainer)
+        self.copies.append(trainer.copy(self.folder / "copies" / str(len(self.copies)), torn))
+        self.copy_is_synced_again(-1)
+
+    @precondition(lambda self: self.copies)
+    @rule(which=st.integers(0, 5))
+    def copy_is_synced_again(self, which: int) -> None:
+        """Perhaps an old one, of which the server has everything and more."""
+        copy = self.copies[which % len(self.copies)]
+        for trainer in self.trainers:
+            if trainer.name == copy.name:
+                self._disconnect(trainer)
+        self._deliver(copy)
+        assert copy.ledger.delivered
 
     def begin_trainer(self) -> None:
         """Another process."""
@@ -224,6 +245,8 @@ class Delivery(RuleBasedStateMachine):
                 there = stored(self.server.connection, trainer)
                 assert trainer.acked == there.committed == trainer.ledger.next - 1
                 assert there.committed >= len(trainer.kinds[: trainer.kept]) - 1
+                ended = trainer.kept is not None and there.committed >= 0
+                assert (there.ending > 0) == ended, "what is told of its end is true"
                 if self.cap is None and trainer.kept is None:
                     assert not there.gaps, "there was room for all of it"
             self.all_up_to_the_watermark_is_accounted_for_once_and_in_order()
@@ -231,7 +254,7 @@ class Delivery(RuleBasedStateMachine):
         finally:
             self.limits.close()
             self.server.stop()
-            for trainer in self.trainers:
+            for trainer in [*self.trainers, *self.copies]:
                 trainer.end()
             shutil.rmtree(self.folder)
 

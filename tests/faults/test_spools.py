@@ -79,7 +79,9 @@ def test_a_spool_that_is_torn_or_damaged(visited: Ward, enter: Enter, every: int
     row.recovery = time.monotonic() - begin
     kinds = [Record("layout", -1, 1), *(Record("frame", step, 1) for step in range(STEPS))]
     held, times = dict(enumerate(kinds)), dict.fromkeys(range(len(kinds)), 0.0)
-    told = {name: Producer(held, times, [(len(kinds) - 1, 0.0)]) for name in cases}
+    # a number behind the damage is committed; one at the very end is not, since its owner may give it to another record
+    acked = {name: len(kinds) - (1 if name.startswith("flip-3-") else 2) for name in cases}
+    told = {name: Producer(held, times, [(acked[name], 0.0)]) for name in cases}
     row.count(audit(visited.database, RUN, told))
     enter(row)
     assert lost == [1] * len(cases)

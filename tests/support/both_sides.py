@@ -2,6 +2,7 @@
 and store, and between them two queues of messages that a test can meddle with."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -119,6 +120,11 @@ class Trainer:
         spool = Spool(folder / RUN / f"p-{number}", identity, cap)
         return cls(spool, spool.reader())
 
+    def copy(self, folder: Path, torn: int) -> "Trainer":
+        """Somebody who has claimed a copy of the spool, made now, perhaps in the middle of a write."""
+        remains = claim(Path(shutil.copytree(self.ledger.path, folder)), torn)
+        return Trainer(remains, remains.reader(), self.kinds, kept=remains.next)
+
     @property
     def name(self) -> str:
         """The producer's id."""
@@ -144,13 +150,7 @@ class Trainer:
         assert isinstance(self.ledger, Spool)
         self.reader.close()
         let_go(self.ledger)
-        for start in starts(self.ledger.path)[-1:] if torn else ():
-            path = segment_path(self.ledger.path, start)
-            os.truncate(path, max(path.stat().st_size - torn, 0))
-        remains = take(self.ledger.path)
-        assert remains is not None
-        for _ in remains.survey():
-            pass
+        remains = claim(self.ledger.path, torn)
         self.ledger, self.reader, self.kept = remains, remains.reader(), remains.next
 
     def end(self) -> None:
@@ -160,6 +160,18 @@ class Trainer:
             self.ledger.release()
         elif isinstance(self.ledger, Spool):
             self.ledger.close()
+
+
+def claim(path: Path, torn: int) -> Remains:
+    """Take over a spool that has lost its last bytes, and read it through."""
+    for start in starts(path)[-1:] if torn else ():
+        segment = segment_path(path, start)
+        os.truncate(segment, max(segment.stat().st_size - torn, 0))
+    remains = take(path)
+    assert remains is not None
+    for _ in remains.survey():
+        pass
+    return remains
 
 
 class Channel:
@@ -246,8 +258,8 @@ class Channel:
     def _react(self, reaction: Reaction) -> None:
         trainer = self.trainer
         if reaction.committed is not None:
-            trainer.acked = max(trainer.acked, reaction.committed)
             trainer.ledger.acknowledge(reaction.committed)
+            trainer.acked = max(trainer.acked, trainer.ledger.committed)
         if reaction.set_aside is not None:
             trainer.ledger.set_aside(reaction.set_aside, reaction.reason)
         if reaction.rewind is not None:
@@ -256,13 +268,15 @@ class Channel:
 
 @dataclass(frozen=True)
 class Stored:
-    """What the database has of one producer: its watermark, and the numbers of its records, in the order of storing."""
+    """What the database has of one producer: its watermark, the numbers of its records in the order of storing, and how
+    many records behind them tell of its end."""
 
     committed: int
     frames: list[int]
     events: list[int]
     aside: list[int]
     gaps: list[range]
+    ending: int = 0
 
     def numbers(self) -> list[int]:
         """Every number accounted for, each as often as it is."""
@@ -274,13 +288,14 @@ def stored(connection: sqlite3.Connection, trainer: Trainer) -> Stored:
     row = connection.execute("SELECT id, committed FROM producers WHERE producer = ?", (trainer.name,)).fetchone()
     if row is None:
         return Stored(-1, [], [], [], [])
+    ending = connection.execute("SELECT count(*) FROM events WHERE producer = ? AND seq > ?", row).fetchone()[0]
     frames = connection.execute(
         "SELECT steps FROM frames JOIN layouts ON layouts.id = frames.layout WHERE producer = ? ORDER BY frames.id",
         (row[0],),
     ).fetchall()
     events, gaps = [], []
     for seq, data in connection.execute(
-        "SELECT seq, record FROM events WHERE producer = ? AND seq >= 0 ORDER BY id", (row[0],)
+        "SELECT seq, record FROM events WHERE producer = ? AND seq BETWEEN 0 AND ? ORDER BY id", row
     ).fetchall():
         record = wire.decode_record(data)
         if isinstance(record, wire.Gap):
@@ -292,4 +307,4 @@ def stored(connection: sqlite3.Connection, trainer: Trainer) -> Stored:
             events.append(seq)
     aside = connection.execute("SELECT seq FROM quarantine WHERE producer = ? ORDER BY id", (row[0],)).fetchall()
     steps = [int(step) for one in frames for step in np.frombuffer(one[0], "<i8")]
-    return Stored(row[1], steps, events, [one[0] for one in aside], gaps)
+    return Stored(row[1], steps, events, [one[0] for one in aside], gaps, ending)

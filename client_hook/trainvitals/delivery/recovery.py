@@ -34,7 +34,7 @@ class Delivery:
     path: Path
     run: str = ""
     producer: str = ""
-    records: int = 0  # in all, the epilogue included
+    records: int = 0  # in all
     sent: int = 0
     known: int = 0  # of them the server had already
     lost: int = 0  # records that gaps count
@@ -183,4 +183,4 @@ def _count(done: Delivery, remains: Remains) -> None:
     if remains.settled:  # else no server said what it has, and nothing was sent
         done.sent = max(remains.committed - max(remains.known, remains.first - 1), 0)
     done.quarantined = remains.quarantined
-    done.lost = remains.found.lost
+    done.lost = remains.lost

@@ -1,10 +1,12 @@
 """What a process left behind: a spool whose owner has ended, claimed, read through, and brought to its end.
 
 Whoever claims it holds its lock, so that it is delivered by one at a time. A claimant that is killed leaves it to the
-next, which finds the same or more.
+next, which finds the same: nothing is written to it but the watermark.
+
+A lock says nothing of a copy, whose owner may live elsewhere. So what is said of the end has no number of its own: it
+is sent as an epilogue (`wire.Batch.epilogue`), to which the owner's next record is preferred.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +17,18 @@ from trainvitals import wire
 from trainvitals.delivery.ledger import Ledger, read_watermark
 from trainvitals.delivery.lock import Lock, claim
 from trainvitals.delivery.reading import SpoolReader
-from trainvitals.delivery.segments import frame, segment_path, starts, write_all
+from trainvitals.delivery.segments import segment_path, starts
 from trainvitals.delivery.survey import ORPHANED, Survey, journalled
 
 FINAL = ("verified", "refused", "failed", "expired", "unknown")  # a command's last states
+MOST_COMMANDS = 400  # of the newest, so that an epilogue is one batch
 
 
 class Remains(Ledger):
     """A claimed spool. `survey` before it is delivered; `release` at the end, or `remove`.
 
-    Once a server has said what it has, the epilogue is added, numbered like any record: what was torn off, the commands
-    whose outcome nobody knows, and that the process ended without a word."""
+    Once a server has said what it has, the epilogue follows behind all records: what was torn off, the commands whose
+    outcome nobody knows, and that the process ended without a word."""
 
     def __init__(self, path: Path, identity: wire.Identity, lock: Lock) -> None:
         super().__init__(path, identity)
@@ -34,13 +37,19 @@ class Remains(Ledger):
         self.known = -1  # what the server had when it welcomed us
         self.settled = False
         self.ended = True
+        self.epilogue: list[wire.Record] = []
+        self._told = False  # the server has the epilogue
         self._lock = lock
-        self.kept: list[bytes] = []  # the epilogue, where the disk takes nothing
 
     @property
     def delivered(self) -> bool:
         """Whether the server has everything, its end included."""
-        return self.settled and super().delivered
+        return self.settled and super().delivered and (self._told or not self.epilogue)
+
+    @property
+    def lost(self) -> int:
+        """Records that gaps count."""
+        return self.found.lost + sum(one.count for one in self.epilogue if isinstance(one, wire.Gap))
 
     def survey(self) -> Iterator[int]:
         """Read it through; yields the bytes done so far, between segments."""
@@ -56,13 +65,19 @@ class Remains(Ledger):
         self.next = self.found.next
 
     def welcome(self, committed: int) -> None:
-        """A server says what it has. Where that is more than is left here, the disk has lost the rest."""
+        """A server says what it has. Where that is more than is left here, the disk has lost the rest; or the
+        owner told it, and this is a copy."""
         super().welcome(committed)
         self.known = committed
-        if not self.settled:
-            self.settled = True
-            self.next = max(self.next, committed + 1)
-            self._conclude()
+        self.settled, self._told = True, False
+        self.next = max(self.found.next, committed + 1)
+        self.epilogue = list(epilogue(self, self.next))
+
+    def acknowledge(self, seq: int) -> None:
+        """As of a living spool. The numbers of an epilogue are not committed, and the watermark never says they were:
+        the owner may yet give them to records."""
+        self._told = self._told or seq >= self.next + len(self.epilogue) - 1
+        super().acknowledge(min(seq, self.next - 1))
 
     def missing_layouts(self, committed: int) -> Iterator[wire.Layouts]:
         """As of a living spool; of a damaged one all of them, since nobody knows which records were lost."""
@@ -81,55 +96,28 @@ class Remains(Ledger):
         super().remove()
         self._lock.close()
 
-    def _conclude(self) -> None:
-        """Add the epilogue, whole or not at all."""
-        records = list(epilogue(self, self.found.next))
-        heard = self.next == self.found.next + len(records)  # from another copy of this spool
-        if not heard:
-            records = list(epilogue(self, self.next))
-        self.found.lost += sum(record.count for record in records if isinstance(record, wire.Gap))
-        if heard or not records:
-            return
-        payloads = [wire.encode(record) for record in records]
-        try:
-            self._write(b"".join(frame(self.next + i, payload) for i, payload in enumerate(payloads)))
-        except OSError:  # carried here on a medium that cannot be written
-            if self.known >= self.found.next:
-                return  # a server that has more than there is here has heard the end too
-            self.kept = payloads
-        self.next += len(payloads)
-
-    def _write(self, data: bytes) -> None:
-        moment = last_write(self.path)
-        temporary = self.path / f".{self.next:020d}.end"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.utime(temporary, (moment, moment))  # for whoever looks when its process wrote last
-        temporary.replace(segment_path(self.path, self.next))  # where one has this name, nothing in it is whole
-
 
 class _Reader(SpoolReader):
-    """Behind the end of the files it reads what could not be written there."""
+    """Behind the end of the files it reads the epilogue, once."""
 
     def __init__(self, remains: Remains) -> None:
-        super().__init__(remains.path, self._files_end)
+        super().__init__(remains.path, lambda: remains.next)
         self._remains = remains
+        self._over = False
+
+    def seek(self, seq: int) -> None:
+        """As of any spool; the epilogue comes again, too."""
+        super().seek(seq)
+        self._over = False
 
     def batch(self) -> wire.Batch | None:
-        """The next records, of the files and then of the epilogue; None behind both."""
+        """The next records, then the epilogue; None behind both."""
         found = super().batch()
-        rest = self._remains.kept[self._next - self._files_end() :] if found is None else []
-        if rest:
-            found = wire.Batch(first=self._next, records=rest)
-            self._next += len(rest)
+        if found is None and self._remains.epilogue and not self._over:
+            self._over = True
+            records = [wire.encode(one) for one in self._remains.epilogue]
+            found = wire.Batch(first=self._remains.next, records=records, epilogue=True)
         return found
-
-    def _files_end(self) -> int:
-        return self._remains.next - len(self._remains.kept)
 
 
 def take(folder: Path) -> Remains | None:
@@ -149,13 +137,13 @@ def epilogue(remains: Remains, following: int) -> Iterator[wire.Record]:
     """What is to be said of a process that cannot say it any more, from number `following` on. Times are those of its
     last write."""
     found, moment = remains.found, last_write(remains.path)
-    if not remains.next:
+    if not following:
         return
     at_server = following - found.next  # of what is torn, what the server has all the same
     if found.torn and found.torn_records > at_server:
         reason = f"the last {found.torn} bytes of the spool were torn"
         yield wire.Gap(count=found.torn_records - at_server, reason=reason, since=moment, until=moment)
-    for command in journalled(remains.path):
+    for command in journalled(remains.path)[-MOST_COMMANDS:]:
         state = found.commands.get(command, "delivered")
         if state not in FINAL:
             after = "it was applied and not verified" if state == "applied" else "it was taken and not yet applied"

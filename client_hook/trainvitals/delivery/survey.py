@@ -18,7 +18,7 @@ class Survey:
     def __init__(self) -> None:
         self.next = 0
         self.step = 0
-        self.ended = False  # its last process said how it ended, or a claimant did
+        self.ended = False  # its process said how it ended, or a claimant of an older version did
         self.commands: dict[str, str] = {}  # id -> newest state
         self.lost = 0  # records that gaps count, and that are missing
         self.torn = 0  # bytes at the very end that are no record ...

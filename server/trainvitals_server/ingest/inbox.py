@@ -84,8 +84,9 @@ def join(batches: list[wire.Batch]) -> list[wire.Batch]:
 
 
 def _follows(before: wire.Batch, batch: wire.Batch) -> bool:
-    """Whether a batch goes on where the other ends. A gap may stand for more numbers than its own, and ends a batch."""
-    if not before.records or batch.first != before.first + len(before.records):
+    """Whether a batch goes on where the other ends. A gap may stand for more numbers than its own, and ends a batch; an
+    epilogue is one by itself."""
+    if not before.records or batch.first != before.first + len(before.records) or batch.epilogue or before.epilogue:
         return False
     try:
         return not isinstance(wire.decode_record(before.records[-1]), wire.Gap)

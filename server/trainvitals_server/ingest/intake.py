@@ -21,12 +21,13 @@ from trainvitals_server.ingest.judging import close_alerts
 from trainvitals_server.ingest.session import Outcome
 from trainvitals_server.ingest.transaction import Transaction
 from trainvitals_server.runs import heard, parting, transitions
-from trainvitals_server.store import journal, runs
+from trainvitals_server.store import events, journal, runs
 
 log = logging.getLogger("trainvitals.server")
 
 MAX_STEP = 1 << 53  # steps travel as float64 to browsers
 MAX_REASON = 2000  # characters
+CONCLUDING = ("gap", "command", "notice")  # what can be said of another process's end
 
 
 def enter(tx: Transaction, hello: wire.Hello) -> runs.Producer:
@@ -38,7 +39,7 @@ def enter(tx: Transaction, hello: wire.Hello) -> runs.Producer:
     away = max(0.0, tx.now - before["last_seen"]) if before is not None else 0.0
     producer, new = runs.enter(tx.connection, hello.identity, tx.now)
     if not new and not hello.ended:
-        runs.revive(tx.connection, producer.id)
+        go_on(tx, producer)
     if runs.newest_producer(tx.connection, producer.run, producer.rank) == producer:
         _lead(tx, producer, new=new, back=not new and not hello.ended, away=away)
     missing = hello.first - producer.committed - 1
@@ -84,12 +85,16 @@ def take(tx: Transaction, books: Books, who: runs.Producer, batch: wire.Batch) -
     """Store a batch. The outcome says where the watermark is now. Of a gap that stands for several numbers, some of
     which were committed before, the rest is taken: the batch then ends with it and nothing else in it is fresh."""
     tx.booked = True
-    committed = runs.committed(tx.connection, who.id)
+    committed, ended = runs.standing(tx.connection, who.id)
     if batch.first > committed + 1:
         return Outcome(committed, hole=True)
+    if batch.epilogue:
+        return conclude(tx, books, who, batch, committed)
     last = batch.last
     if last <= committed:
         return Outcome(committed)
+    if ended:
+        go_on(tx, who)
     known = min(committed + 1 - batch.first, len(batch.records) - 1)
     intake = Intake(tx, books, who, committed, batch.first + len(batch.records) - 1)
     rejected = []
@@ -102,6 +107,39 @@ def take(tx: Transaction, books: Books, who: runs.Producer, batch: wire.Batch) -
         tx.changes.touch(who.run)  # its summary counts them
     runs.advance(tx.connection, who.id, last, dropped=intake.dropped)
     return Outcome(last, rejected=tuple(rejected))
+
+
+def conclude(tx: Transaction, books: Books, who: runs.Producer, batch: wire.Batch, committed: int) -> Outcome:
+    """Store what another process says of the end of `who`, once, behind all that it said itself. The watermark stays:
+    should it live after all, its next records have these numbers."""
+    if batch.first <= committed:  # it is the end of a copy that is behind what is here
+        return Outcome(committed)
+    if not events.behind(tx.connection, who.id, committed):
+        intake = Intake(tx, books, who, committed, batch.last)
+        for seq, data in enumerate(batch.records, batch.first):
+            said = wire.tag(data) in CONCLUDING
+            reason = intake.record(seq, data) if said else f"expected {' or '.join(CONCLUDING)}, got another record"
+            if reason:
+                log.warning("what was said of the end of run %r could not be used: %s", who.run, reason[:200])
+        intake.finish()
+        runs.advance(tx.connection, who.id, committed, dropped=intake.dropped)
+        if not runs.standing(tx.connection, who.id)[1]:  # its process went on as another producer
+            runs.note_end(tx.connection, who.id, "lost", "the end of what it recorded is not whole")
+    return Outcome(batch.last)
+
+
+def go_on(tx: Transaction, who: runs.Producer) -> None:
+    """A producer of whose end was told goes on: that was not its end, and what was said of it is taken back. Where it
+    told of it itself, these are its last records."""
+    committed, ended = runs.standing(tx.connection, who.id)
+    if not ended:
+        return
+    runs.revive(tx.connection, who.id)
+    if said := events.behind(tx.connection, who.id, committed):
+        events.remove(tx.connection, [one for one, _ in said])
+        counted = sum(record.count for _, record in said if isinstance(record, wire.Gap))
+        runs.advance(tx.connection, who.id, committed, dropped=-counted)
+        tx.changes[who.run].retold = True
 
 
 class Intake:

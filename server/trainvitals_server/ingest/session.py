@@ -46,8 +46,8 @@ class Close:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the store made of a batch: the watermark, whether the batch began behind it (a hole), and the records
-    that will never be accepted, with the reason."""
+    """What the store made of a batch: up to where records are stored (the watermark, or an epilogue's end), whether the
+    batch began behind that (a hole), and the records that will never be accepted, with the reason."""
 
     committed: int
     hole: bool = False
@@ -59,6 +59,7 @@ class Session:
 
     def __init__(self) -> None:
         self.state = State.AWAITING_HELLO
+        self._ended = False  # whoever speaks does it for a trainer that has ended
         self._hole: tuple[int, int] | None = None  # what was asked for last, and the newest batch behind it
 
     def receive(self, data: bytes) -> wire.ToServer | Close:
@@ -71,8 +72,12 @@ class Session:
         if following is None:
             return self.close(POLICY, f"got {type(message).__name__} while {self.state.value}")
         reason = objection(message) if isinstance(message, wire.Hello) else excess(message)
+        if isinstance(message, wire.Batch) and message.epilogue and not self._ended:
+            reason = "expected records of a trainer that is here, got what another one says of its end"
         if reason:
             return self.close(POLICY, reason)
+        if isinstance(message, wire.Hello):
+            self._ended = message.ended
         self.state = following
         return message
 

@@ -81,8 +81,7 @@ class Link:
             return self._session.close(POLICY, str(error))
 
     def _lives(self, who: wire.Identity) -> bool:
-        """Whether a trainer is connected itself: the end that a copy of its spool tells of would take the number of its
-        next record."""
+        """Whether a trainer is connected itself: then a copy of its spool tells of an end that has not come."""
         own = self._parts.connections.of(who.run, who.producer)
         return own is not None and not own.ended
 

@@ -107,6 +107,19 @@ def gaps(connection: sqlite3.Connection, producer: int) -> list[tuple[int, wire.
     return [(row[0], record) for row in rows if isinstance(record := wire.decode_record(row[1]), wire.Gap)]
 
 
+def behind(connection: sqlite3.Connection, producer: int, committed: int) -> list[tuple[int, Stored]]:
+    """Ids and records of what is stored under numbers that its producer may still give to others."""
+    rows = connection.execute(
+        "SELECT id, record FROM events WHERE producer = ? AND seq > ? ORDER BY id", (producer, committed)
+    )
+    return [(row[0], _decode(row[1])) for row in rows]
+
+
+def remove(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
+    """Delete events by id."""
+    connection.executemany("DELETE FROM events WHERE id = ?", [(one,) for one in ids])
+
+
 def count(connection: sqlite3.Connection, run: str | None = None) -> int:
     """Events stored, of one run or of all."""
     total: int = connection.execute("SELECT count(*) FROM events WHERE ?1 IS NULL OR run = ?1", (run,)).fetchone()[0]

@@ -137,10 +137,10 @@ def producer_rows(connection: sqlite3.Connection, run: str) -> list[sqlite3.Row]
     return connection.execute("SELECT * FROM producers WHERE run = ? ORDER BY started, id", (run,)).fetchall()
 
 
-def committed(connection: sqlite3.Connection, producer: int) -> int:
-    """The watermark: -1 before the first record."""
-    value: int = connection.execute("SELECT committed FROM producers WHERE id = ?", (producer,)).fetchone()[0]
-    return value
+def standing(connection: sqlite3.Connection, producer: int) -> tuple[int, str]:
+    """The watermark (-1 before the first record), and how the producer ended, "" where nothing is known of that."""
+    row = connection.execute("SELECT committed, state FROM producers WHERE id = ?", (producer,)).fetchone()
+    return row[0], row[1]
 
 
 def advance(connection: sqlite3.Connection, producer: int, seq: int, dropped: int = 0) -> None:

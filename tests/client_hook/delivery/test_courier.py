@@ -115,6 +115,15 @@ def server() -> Iterator[FakeServer]:
     made.end()
 
 
+@pytest.fixture
+def late_server() -> Iterator[FakeServer]:
+    """One that is not there before the test starts it, on a port that is known already."""
+    made = FakeServer().start()
+    made.stop()
+    yield made
+    made.end()
+
+
 class Sender:
     """A courier with its outbox and spool."""
 
@@ -137,6 +146,14 @@ class Sender:
         for number in numbers:
             self.outbox.put(notice(number))
 
+    def end(self) -> None:
+        """Close at once what the test may have closed already, and wait until the thread is gone."""
+        self.courier.stop(0.0)
+        until(lambda: not self.courier.running)
+
+
+MakeSender = Callable[..., Sender]
+
 
 def until(condition: Callable[[], Any], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
@@ -150,11 +167,23 @@ def numbers(stored: list[bytes]) -> list[int]:
 
 
 @pytest.fixture
-def sender(tmp_path: Path, server: FakeServer) -> Iterator[Sender]:
+def make_sender(tmp_path: Path) -> Iterator[MakeSender]:
+    """Makes senders, which end with the test, however that ends."""
+    made: list[Sender] = []
+
+    def make(url: str | None, online: bool = True) -> Sender:
+        made.append(Sender(tmp_path, url, online))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+@pytest.fixture
+def sender(server: FakeServer, make_sender: MakeSender) -> Sender:
     """One that speaks to the server above."""
-    made = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
-    yield made
-    made.courier.close()
+    return make_sender(f"http://127.0.0.1:{server.port}")
 
 
 def test_records_arrive_in_order_and_the_token_in_a_header(sender: Sender, server: FakeServer) -> None:
@@ -165,17 +194,14 @@ def test_records_arrive_in_order_and_the_token_in_a_header(sender: Sender, serve
     assert server.tokens == ["Bearer secret"]
 
 
-def test_the_server_may_come_later(tmp_path: Path) -> None:
+def test_the_server_may_come_later(late_server: FakeServer, make_sender: MakeSender) -> None:
     """What was spooled before is delivered then."""
-    server = FakeServer().start()
-    server.stop()
-    sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
+    sender = make_sender(f"http://127.0.0.1:{late_server.port}")
     sender.put(1, 2, 3)
     until(lambda: sender.spool.next == 3)
-    server.start()
-    until(lambda: numbers(server.stored) == [1, 2, 3])
+    late_server.start()
+    until(lambda: numbers(late_server.stored) == [1, 2, 3])
     assert sender.courier.close()
-    server.end()
 
 
 def test_a_restarted_server_gets_what_it_missed(sender: Sender, server: FakeServer) -> None:
@@ -370,9 +396,9 @@ def test_commands_are_handed_on(sender: Sender, server: FakeServer) -> None:
     until(lambda: sender.commands == [command])
 
 
-def test_offline_is_spooled_only(tmp_path: Path, server: FakeServer) -> None:
+def test_offline_is_spooled_only(tmp_path: Path, server: FakeServer, make_sender: MakeSender) -> None:
     """No connection is tried."""
-    sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}", online=False)
+    sender = make_sender(f"http://127.0.0.1:{server.port}", online=False)
     sender.put(1, 2)
     assert not sender.courier.close()
     assert server.tokens == []
@@ -384,35 +410,32 @@ def test_offline_is_spooled_only(tmp_path: Path, server: FakeServer) -> None:
     assert numbers(batch.records) == [1, 2]
 
 
-def test_closing_without_a_server_does_not_wait(tmp_path: Path) -> None:
+def test_closing_without_a_server_does_not_wait(make_sender: MakeSender) -> None:
     """There is nobody to wait for."""
-    sender = Sender(tmp_path, "http://127.0.0.1:9")
+    sender = make_sender("http://127.0.0.1:9")
     sender.put(1)
     started = time.monotonic()
     assert not sender.courier.close()
     assert time.monotonic() - started < 3
 
 
-def test_a_retired_courier_stays_until_all_is_delivered(tmp_path: Path) -> None:
+def test_a_retired_courier_stays_until_all_is_delivered(late_server: FakeServer, make_sender: MakeSender) -> None:
     """Another producer has taken over; the old one's records still arrive."""
-    server = FakeServer().start()
-    server.stop()
-    sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
+    sender = make_sender(f"http://127.0.0.1:{late_server.port}")
     sender.put(1, 2)
     sender.courier.retire()
-    server.start()
-    until(lambda: numbers(server.stored) == [1, 2])
-    until(lambda: not sender.courier._thread.is_alive())
-    server.end()
+    late_server.start()
+    until(lambda: numbers(late_server.stored) == [1, 2])
+    until(lambda: not sender.courier.running)
 
 
-def test_a_full_disk_heals(tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_heals(server: FakeServer, make_sender: MakeSender, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records wait in memory, and come when there is room again, though nothing new does."""
 
     def no_space(descriptor: int, data: bytes) -> None:
         raise OSError("no space")
 
-    sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
+    sender = make_sender(f"http://127.0.0.1:{server.port}")
     until(lambda: sender.courier.connected)
     with monkeypatch.context() as full:
         full.setattr(spool_module, "write_all", no_space)
@@ -420,14 +443,13 @@ def test_a_full_disk_heals(tmp_path: Path, server: FakeServer, monkeypatch: pyte
         until(lambda: sender.outbox.trouble)
     until(lambda: numbers(server.stored) == [1, 2])
     assert sender.outbox.dropped == 0
-    sender.courier.close()
 
 
 def test_what_is_written_reaches_the_disk_though_nothing_follows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_sender: MakeSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of every burst; between them the thread sleeps, and nothing is put on the disk again."""
-    sender = Sender(tmp_path, None, online=False)
+    sender = make_sender(None, online=False)
     synced: list[int] = []
     sync = sender.spool.sync
     monkeypatch.setattr(sender.spool, "sync", lambda: (sync(), synced.append(sender.spool.next)))
@@ -440,13 +462,13 @@ def test_what_is_written_reaches_the_disk_though_nothing_follows(
 
 
 def test_sleep_and_set_clocks_are_told_in_the_run(
-    tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, make_sender: MakeSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the newest step, by clocks of the test's own."""
     now = [clocks.Reading(0.0, 0.0, 1e9)]
     monkeypatch.setattr(clocks, "read", lambda: now[0])
     monkeypatch.setattr(clocks, "LOOK", 0.02)
-    sender = Sender(tmp_path, f"http://127.0.0.1:{server.port}")
+    sender = make_sender(f"http://127.0.0.1:{server.port}")
     sender.put(41)
     until(lambda: numbers(server.stored) == [41])
     now[0] = clocks.Reading(1.0, 7501.0, 1e9 + 7501)
@@ -458,4 +480,3 @@ def test_sleep_and_set_clocks_are_told_in_the_run(
         (41, "suspended", "the machine slept for 2 h 5 min"),
         (41, "clock", "the wall clock was set back by 2 h 5 min"),
     ]
-    sender.courier.close()

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from trainvitals import wire
 from trainvitals.delivery import courier
 from trainvitals.delivery.remains import take
 
-START = 120.0  # seconds at most until a process has imported torch and trains, on a machine that has more to do
 SUPPORT = Path(__file__).parents[2] / "support"
+PATIENCE = 120.0  # seconds; on a machine with other work even the start of an interpreter takes many
+Keep = Callable[[trainvitals.Watch], trainvitals.Watch]
+Make = Callable[..., trainvitals.Watch]
 RECORDS = [layout(), *[frame(step) for step in range(20)]]
 
 
@@ -33,57 +36,90 @@ def elsewhere(tmp_path: Path) -> Iterator[Served]:
         yield server
 
 
-def watch(elsewhere: Served, home: Path, **options: Any) -> trainvitals.Watch:
-    """A watch that speaks to it."""
+@pytest.fixture
+def keep() -> Iterator[Keep]:
+    """Closes the watches it is given when the test ends, however it does, and waits until their threads are gone."""
+    kept: list[trainvitals.Watch] = []
+
+    def keep(watch: trainvitals.Watch) -> trainvitals.Watch:
+        kept.append(watch)
+        return watch
+
+    yield keep
+    for one in kept:
+        one.close()
+        producer = one._producer
+        depots = [depot for depot in (producer._depot, *producer._retired) if depot is not None]
+        for depot in depots:
+            depot.courier.stop(0.0)
+        until(lambda depots=depots: not any(depot.courier.running for depot in depots), PATIENCE)  # type: ignore[misc]
+
+
+@pytest.fixture
+def watch(elsewhere: Served, keep: Keep) -> Make:
+    """Makes watches that speak to it."""
     token = elsewhere.headers("ingest")["Authorization"].removeprefix("Bearer ")
-    model = small_net()
-    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
-    return trainvitals.watch(model, optimizer, server=elsewhere.url, token=token, directory=home, **options)
+
+    def make(home: Path, **options: Any) -> trainvitals.Watch:
+        model = small_net()
+        optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+        return keep(trainvitals.watch(model, optimizer, server=elsewhere.url, token=token, directory=home, **options))
+
+    return make
 
 
-def test_the_next_watch_delivers_what_a_killed_one_left(elsewhere: Served, private_home: Path) -> None:
+@contextmanager
+def running(program: str, server: Served, **options: Any) -> Iterator["subprocess.Popen[str]"]:
+    """A process that runs this program, with the server's address and token. It does not outlive a block that fails."""
+    token = server.headers("ingest")["Authorization"].removeprefix("Bearer ")
+    command = [sys.executable, "-c", program, server.url, token]
+    with child(command, cwd=SUPPORT, **options) as process:
+        yield process
+
+
+def test_the_next_watch_delivers_what_a_killed_one_left(elsewhere: Served, private_home: Path, watch: Make) -> None:
     """Beside its own records, and under the dead one's id."""
     path = left(private_home, RECORDS)
-    alive = watch(elsewhere, private_home, run_id="next")
-    until(lambda: not path.exists())
+    alive = watch(private_home, run_id="next")
+    until(lambda: not path.exists(), PATIENCE)
     (producer,) = elsewhere.get("/api/runs/r")["producers"]
-    assert (producer["producer"], producer["committed"]) == ("p", 21)
+    assert (producer["producer"], producer["committed"]) == ("p", 20)
     alive.close()
     assert alive.spool_path is not None
     assert not alive.spool_path.exists()
     assert elsewhere.get("/api/runs/next")["state"] == "finished"
 
 
-def test_closing_does_not_wait_for_what_others_left(elsewhere: Served, private_home: Path) -> None:
+def test_closing_does_not_wait_for_what_others_left(elsewhere: Served, private_home: Path, watch: Make) -> None:
     """It stays for the next one, who loses nothing of it."""
     path = left(private_home, [layout(), *[frame(step) for step in range(30_000)]])
-    alive = watch(elsewhere, private_home)
-    until(lambda: elsewhere.ask("GET", "/api/runs/r").is_success)
+    alive = watch(private_home)
+    until(lambda: elsewhere.ask("GET", "/api/runs/r").is_success, PATIENCE)
     started = time.monotonic()
     alive.close()
     assert time.monotonic() - started < 2 * courier.DRAIN
     assert path.exists()
-    alive = watch(elsewhere, private_home)
-    until(lambda: not path.exists(), 60)
+    alive = watch(private_home)
+    until(lambda: not path.exists(), PATIENCE)
     alive.close()
     assert elsewhere.get("/api/runs/r")["counts"]["frames"] == 30_000
 
 
-def test_offline_nobody_looks_after_others(private_home: Path, tmp_path: Path) -> None:
+def test_offline_nobody_looks_after_others(private_home: Path, tmp_path: Path, keep: Keep) -> None:
     """No connection is opened for anyone."""
     path = left(private_home, RECORDS)
     model = small_net()
-    alive = trainvitals.watch(model, mode="offline", directory=private_home)
+    alive = keep(trainvitals.watch(model, mode="offline", directory=private_home))
     alive.close()
     assert path.exists()
     assert len(spooled(path)) == len(RECORDS)
 
 
-def test_a_producer_that_is_followed_by_another_says_so(private_home: Path) -> None:
+def test_a_producer_that_is_followed_by_another_says_so(private_home: Path, keep: Keep) -> None:
     """Nobody takes it for one whose process was killed."""
     model = small_net()
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
-    alive = trainvitals.watch(model, optimizer, mode="offline", directory=private_home)
+    alive = keep(trainvitals.watch(model, optimizer, mode="offline", directory=private_home))
     first = alive.spool_path
     for step in (0, 1, 0):
         model(torch.rand(2, 3, 8, 8)).sum().backward()
@@ -95,11 +131,11 @@ def test_a_producer_that_is_followed_by_another_says_so(private_home: Path) -> N
     assert [one.code for one in of_type(spooled(first), wire.Notice)][-1] == "superseded"
 
 
-def test_what_an_earlier_producer_lost_stays_lost(private_home: Path) -> None:
+def test_what_an_earlier_producer_lost_stays_lost(private_home: Path, keep: Keep) -> None:
     """The watch counts for all of its producers, those that deliver no more included."""
     model = small_net()
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
-    alive = trainvitals.watch(model, optimizer, mode="offline", directory=private_home)
+    alive = keep(trainvitals.watch(model, optimizer, mode="offline", directory=private_home))
     depot = alive._producer._depot
     assert depot is not None
     depot._outbox.limit = 0
@@ -119,7 +155,6 @@ def test_what_an_earlier_producer_lost_stays_lost(private_home: Path) -> None:
 
 def test_several_watches_end_in_the_time_of_one(elsewhere: Served, private_home: Path) -> None:
     """Five seconds in all, though the server reads nothing any more; a real process, stopped by SIGTERM."""
-    token = elsewhere.headers("ingest")["Authorization"].removeprefix("Bearer ")
     program = """
 import os, sys, time, torch, trainvitals
 watches = []
@@ -132,23 +167,21 @@ while not all(watch.state == "streaming" for watch in watches) and time.monotoni
 print("ready", flush=True)
 time.sleep(60)
 """
-    command = [sys.executable, "-c", program, elsewhere.url, token]
-    with child(command, stdout=subprocess.PIPE, cwd=SUPPORT) as trainer:
+    with running(program, elsewhere, stdout=subprocess.PIPE) as trainer:
         assert trainer.stdout is not None
         assert trainer.stdout.readline() == "ready\n"
         elsewhere.service.parts.writer.submit(lambda tx: time.sleep(12))  # nothing is committed meanwhile
         started = time.monotonic()
         trainer.terminate()
-        trainer.wait(60)
+        trainer.wait(PATIENCE)
         took = time.monotonic() - started
     assert trainer.returncode == -signal.SIGTERM
     assert 3 < took < 2 * courier.DRAIN  # one after another they would take three times its length
     assert all(list((private_home / "spool" / name).iterdir()) for name in "abc"), "what was not acked is kept"
 
 
-def test_a_command_is_never_applied_twice(elsewhere: Served, private_home: Path) -> None:
+def test_a_command_is_never_applied_twice(elsewhere: Served, private_home: Path, watch: Make) -> None:
     """The trainer is killed while it applies one: the next watch reports it unknown, and does nothing else about it."""
-    token = elsewhere.headers("ingest")["Authorization"].removeprefix("Bearer ")
     program = """
 import os, signal, sys, torch, trainvitals
 from trainvitals.repair.keeper import Keeper
@@ -167,16 +200,16 @@ for step in range(10**6):
     optimizer.step()
     watch.step(step)
 """
-    with child([sys.executable, "-c", program, elsewhere.url, token], cwd=SUPPORT) as trainer:
-        until(lambda: elsewhere.ask("GET", "/api/runs/r").is_success, START)
-        until(lambda: elsewhere.get("/api/runs/r")["counts"]["frames"], START)
+    with running(program, elsewhere) as trainer:
+        until(lambda: elsewhere.ask("GET", "/api/runs/r").is_success, PATIENCE)
+        until(lambda: elsewhere.get("/api/runs/r")["counts"]["frames"], PATIENCE)
         body = {"action": "sanitize", "key": "k"}
         asked = elsewhere.ask("POST", "/api/runs/r/commands", "control", json=body).json()
-        assert trainer.wait(START) == -signal.SIGKILL
+        assert trainer.wait(PATIENCE) == -signal.SIGKILL
     (path,) = (private_home / "spool/r").iterdir()
     assert asked["id"] in (path / "journal").read_text()
-    alive = watch(elsewhere, private_home, run_id="next")
-    until(lambda: not path.exists())
+    alive = watch(private_home, run_id="next")
+    until(lambda: not path.exists(), PATIENCE)
     alive.close()
     command = elsewhere.get(f"/api/runs/r/commands/{asked['id']}")
     assert command["state"] == "unknown"
@@ -184,9 +217,9 @@ for step in range(10**6):
     assert elsewhere.get("/api/runs/r/events", type="sanitized")["events"] == []
 
 
-def test_a_forked_worker_leaves_the_trainers_lock_alone(elsewhere: Served, private_home: Path) -> None:
+def test_a_forked_worker_leaves_the_trainers_lock_alone(private_home: Path, watch: Make) -> None:
     """A worker that ends, or lives on, changes nothing for the trainer."""
-    alive = watch(elsewhere, private_home, run_id="r")
+    alive = watch(private_home, run_id="r")
     if (worker := os.fork()) == 0:
         os._exit(0)
     os.waitpid(worker, 0)
@@ -195,9 +228,9 @@ def test_a_forked_worker_leaves_the_trainers_lock_alone(elsewhere: Served, priva
     alive.close()
 
 
-def test_the_watch_tells_how_many_records_were_refused(elsewhere: Served, private_home: Path) -> None:
+def test_the_watch_tells_how_many_records_were_refused(private_home: Path, watch: Make) -> None:
     """And where they are."""
-    alive = watch(elsewhere, private_home, run_id="r")
+    alive = watch(private_home, run_id="r")
     assert alive.quarantined == 0
     alive._producer.put(frame(0))  # of a layout that was never declared
     until(lambda: alive.quarantined == 1)

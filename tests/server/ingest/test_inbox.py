@@ -35,6 +35,8 @@ def test_batches_that_follow_one_another_are_joined() -> None:
     assert shapes(batch(0, record), batch(2, record), batch(3, record)) == [(0, 1), (2, 2)]
     assert shapes(batch(0, record, record), batch(1, record)) == [(0, 2), (1, 1)]
     assert shapes(batch(0), batch(0, record)) == [(0, 0), (0, 1)]
+    epilogue = wire.Batch(first=1, records=[wire.encode(record)], epilogue=True)
+    assert shapes(batch(0, record), epilogue, batch(2, record)) == [(0, 1), (1, 1), (2, 1)]
     assert shapes() == []
 
 

@@ -42,6 +42,19 @@ def test_a_message_out_of_turn_ends_the_session(before: list[wire.Hello], messag
     assert isinstance(session.receive(wire.encode(BATCH)), Close)
 
 
+def test_only_who_speaks_for_an_ended_trainer_tells_of_its_end() -> None:
+    """A trainer that is here tells of itself, under its own numbers."""
+    epilogue = wire.Batch(first=0, records=[], epilogue=True)
+    session = Session()
+    session.receive(wire.encode(HELLO))
+    close = session.receive(wire.encode(epilogue))
+    assert isinstance(close, Close)
+    assert close.reason.startswith("expected records of a trainer that is here")
+    session = Session()
+    session.receive(wire.encode(msgspec.structs.replace(HELLO, ended=True)))
+    assert session.receive(wire.encode(epilogue)) == epilogue
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -51,11 +51,31 @@ def events(served: Served, run: str = "r") -> list[dict[str, Any]]:
     return found
 
 
+def test_what_cannot_be_said_of_an_end_is_not_stored(served: Served) -> None:
+    """Frames of an epilogue would come twice. It is answered all the same, so that nobody sends it for ever; and what
+    was said once is not said again."""
+    epilogue = wire.Batch(
+        first=21, records=[wire.encode(frame(20)), b"?", wire.encode(notice(19, "the end"))], epilogue=True
+    )
+    with served.trainer(run="r", producer="p") as speaker:
+        speaker.say(wire.Hello(protocol=wire.PROTOCOL, identity=speaker.identity, first=0, next=21, ended=True))
+        speaker.hear(wire.Welcome)
+        speaker.say(epilogue)
+        assert speaker.hear(wire.Nack).kind == "gap", "it comes behind everything"
+        speaker.store(*told())
+        for _ in range(2):
+            speaker.say(epilogue)
+            assert speaker.hear(wire.Ack).seq == 23
+    assert committed(served) == [20]
+    assert served.get("/api/runs/r")["step"] == 19
+    assert [(one["type"], one["data"]["text"]) for one in events(served)] == [("notice", "the end")]
+
+
 def test_a_killed_trainers_spool_is_found_and_delivered(served: Served) -> None:
     """Under its own producer id, with a word on its end, and then it is gone."""
     path = left(served.directory, told())
     until(lambda: not path.exists())
-    assert committed(served) == [21]
+    assert committed(served) == [20]
     (orphaned,) = [one for one in events(served) if one["type"] == "notice" and one["data"]["code"] == "orphaned"]
     assert "process 7 on h ended without a word" in orphaned["data"]["text"]
     assert served.get("/api/runs/r")["counts"]["frames"] == 20
@@ -82,7 +102,7 @@ def test_a_living_trainers_spool_is_left_to_it(served: Served) -> None:
     assert producers(served) == []
     let_go(spool)
     until(lambda: not spool.path.exists())
-    assert committed(served) == [21]
+    assert committed(served) == [20]
 
 
 def test_what_the_server_has_already_is_not_sent_again(served: Served) -> None:
@@ -106,7 +126,7 @@ def test_a_server_ends_at_once_while_a_spool_is_being_delivered(private_home: Pa
     assert time.monotonic() - ending < 10
     with Served(private_home) as served:
         until(lambda: not path.exists())
-        assert committed(served) == [20_001]
+        assert committed(served) == [20_000]
         assert served.get("/api/runs/r")["counts"]["frames"] == 20_000
 
 
@@ -171,9 +191,9 @@ async def test_a_claimant_that_dies_half_way_leaves_it_to_the_next(
         await asyncio.gather(first, return_exceptions=True)
         done = await recover(path, find, remove=True)
         assert done.outcome == "delivered"
-        assert done.records == 5002
+        assert done.records == 5001
         assert not path.exists()
-        assert await asyncio.to_thread(committed, served) == [5001]
+        assert await asyncio.to_thread(committed, served) == [5000]
         assert (await asyncio.to_thread(served.get, "/api/runs/r"))["counts"]["frames"] == 5000
 
 
@@ -189,7 +209,7 @@ async def test_a_server_that_dies_half_way_gets_the_rest_when_it_is_back(private
     assert done.outcome == "not delivered"
     with Served(directory) as served:
         assert (await recover(path, own_address(served.service.settings), remove=True)).outcome == "delivered"
-        assert await asyncio.to_thread(committed, served) == [3001]
+        assert await asyncio.to_thread(committed, served) == [3000]
 
 
 async def test_two_claimants_at_once_deliver_it_once(private_home: Path) -> None:
@@ -200,7 +220,7 @@ async def test_two_claimants_at_once_deliver_it_once(private_home: Path) -> None
         both = await asyncio.gather(*[recover(path, find, remove=True) for _ in range(2)])
         assert sorted(one.outcome for one in both) == ["delivered", "in use"]
         assert (await recover(path, find, remove=True)).outcome == "in use", "it is gone, which is no fault"
-        assert await asyncio.to_thread(committed, served) == [21]
+        assert await asyncio.to_thread(committed, served) == [20]
 
 
 async def test_what_a_long_outage_cost_is_counted_exactly(private_home: Path) -> None:

@@ -16,6 +16,7 @@ import sqlite_utils
 import compacting
 from stored import RUN, Stored, shrink
 from trainvitals_server.store import compaction, deletion, frames, points, runs, schema, shelves
+from trainvitals_server.store.schema import pyramid
 from trainvitals_server.store.transactions import transaction
 
 NAMES = [(f"layer{place}", "x") for place in range(9)] + [("a", "y"), ("b", "z")]
@@ -208,9 +209,10 @@ def test_a_migration_killed_half_way_is_done_again(tmp_path: Path, monkeypatch: 
     broken = sqlite_utils.Database(tmp_path / "kept.db")
     for table in ("levels", "fresh_buckets", "buckets", "chunks", "spans", "blocks", "shelves"):
         broken.execute(f"DROP TABLE {table}")
-    broken.execute("DELETE FROM _sqlite_migrations WHERE name = 'pyramid'")
+    broken.execute("ALTER TABLE frames DROP COLUMN checksum")
+    broken.execute("DELETE FROM _sqlite_migrations WHERE name IN ('pyramid', 'checksums')")
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "PYRAMID", (*schema.PYRAMID[:5], "SELECT nonsense"))
+        patch.setattr(pyramid, "STATEMENTS", (*pyramid.STATEMENTS[:5], "SELECT nonsense"))
         with pytest.raises(sqlite3.OperationalError, match="nonsense"):
             schema.migrate(broken)
     assert "shelves" not in broken.table_names()

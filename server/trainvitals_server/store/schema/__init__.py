@@ -14,6 +14,7 @@ with what it makes, word for word.
 
 import sqlite3
 from collections.abc import Callable, Iterable
+from types import ModuleType
 
 from sqlite_utils import Database, Migrations
 
@@ -23,11 +24,11 @@ from trainvitals_server.store.schema import checksums, first, life, notification
 MIGRATIONS = Migrations("trainvitals")
 
 
-def doing(statements: Iterable[str]) -> Callable[[Database], None]:
-    """A migration of these statements."""
+def doing(version: ModuleType) -> Callable[[Database], None]:
+    """A migration by the statements of this version."""
 
     def migrate(db: Database) -> None:
-        for statement in statements:
+        for statement in version.STATEMENTS:
             db.execute(statement)
 
     return migrate
@@ -42,7 +43,7 @@ for _name, _module in (
     ("life", life),
     ("checksums", checksums),
 ):
-    MIGRATIONS(name=_name)(doing(_module.STATEMENTS))
+    MIGRATIONS(name=_name)(doing(_module))
 
 
 def known() -> list[str]:

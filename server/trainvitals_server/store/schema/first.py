@@ -78,7 +78,8 @@ STATEMENTS = (
         present BLOB,
         UNIQUE (layout, first_step)
     )""",
-    # What happened, never thinned. `record` is the wire record as it came; `seq` is -1 for what the server observed.
+    # What happened, never thinned. `record` is the wire record as it came; `seq` is -1 for what the server observed,
+    # and above the producer's watermark for what another process said of its end.
     """
     CREATE TABLE events (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
