@@ -16,7 +16,7 @@ from trainvitals_server.runs import pulse
 
 COLUMNS = [("a", wire.NORM, wire.VAR_MAX), ("b", wire.NORM, wire.VAR_MAX)]
 CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, CodeType, FrameType)
-NOTHING = (*CODE, weakref.ref)  # is held by these of their own: code, or, of its cursors, at most 200 by a connection
+NOTHING = (*CODE, weakref.ref)  # what is not followed: code, and the last 200 cursors that each connection refers to
 FEW, MANY = 5, 30  # trainers
 
 
@@ -47,8 +47,7 @@ def pass_by(served: Served, name: str, count: int) -> None:
             trainer.hello()
             events = [wire.Notice(step=step, time=1e6, code="n", text="x") for step in range(3)]
             trainer.store(layout(*COLUMNS), *[frame(step, [1.0, float("nan")]) for step in range(3)], *events)
-    until(lambda: not len(parts.connections) and not parts.books._sheets)
-    until(lambda: not parts.pulse._beats, 60)
+    until(lambda: not (len(parts.connections) or parts.books._sheets or parts.pulse._beats), 60)
 
 
 def held(served: Served) -> Counter[str]:

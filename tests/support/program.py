@@ -13,7 +13,7 @@ import httpx
 
 from trainvitals import home
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0  # a busy machine takes half a minute
 
 
 class Program:
