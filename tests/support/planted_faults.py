@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-TALLIED = 10.0  # seconds between two tallies: to collect all that waits takes a tenth of one where torch is loaded
+TALLIED = 10.0  # seconds between two tallies
 PLANTS: dict[str, Callable[[str], None]] = {}
 
 
@@ -151,6 +151,8 @@ def tally(file: str) -> None:
     path = Path(file)
 
     def follow() -> None:
+        time.sleep(TALLIED)
+        gc.freeze()  # what was imported is gone through no more: with torch that takes a fifth of a second each time
         while True:
             gc.collect()  # what only waits for the collector is not in use
             part = path.with_suffix(".part")
