@@ -1,12 +1,12 @@
 """Load for long, with a kill every minute.
 
-Theory of operation. Resident memory alone does not tell a leak from a heap that settles: after the start it grows for
-half an hour, in steps and ever more slowly (SQLite's caches fill, threads get heaps of their own, the first spans and
-levels are compacted), by two to three MiB, and then stays. That is ten times what a leak of 1 MiB/h adds in a quarter
-of an hour. So each process also tallies the memory blocks of Python that it has in use, of which every object has one:
-what is kept for each step, connection or run shows there at once, and the tally breathes by some hundreds only. Both
-are judged by the promise and a settling that does not grow with the time: the longer it lasts, the more the promise
-counts.
+Theory of operation. Resident memory alone does not tell a leak from a heap that settles: SQLite's caches fill, a thread
+that has work for the first time gets what it needs, the first level of buckets is compacted; each of these is a jump of
+up to three MiB, and they come ever more seldom for an hour. A leak of 1 MiB/h adds a tenth of that in a quarter of an
+hour. So each process also tallies the memory blocks of Python that it has in use, of which every object has one: what
+is kept for each step, connection or run shows there at once, and the tally breathes by some hundreds only. Both are
+judged by the promise and an allowance that does not grow with the time: the longer it lasts, the more the promise
+counts. What trainers leave behind is also counted object by object, in tests/server/test_parts.py.
 """
 
 import time

@@ -59,7 +59,7 @@ class Training:
 
     def under_way(self) -> "Training":
         """Wait until it trains."""
-        until(lambda: self._alive() and len(self.ledger.read().steps) >= WARM, 60)
+        until(lambda: self._alive() and len(self.ledger.read().steps) >= WARM, 180)  # torch is slow to load
         return self
 
     def go_on(self, seconds: float) -> None:
