@@ -16,6 +16,7 @@ from trainvitals import wire
 from trainvitals.delivery.address import Address
 from trainvitals.delivery.link import Link
 from trainvitals.delivery.remains import Remains, take
+from trainvitals.delivery.segments import find
 
 log = logging.getLogger("trainvitals")
 
@@ -47,7 +48,7 @@ class Delivery:
 def find_spools(directory: Path) -> list[Path]:
     """The producers' folders in a directory: a home, the spools of one, a run's or a producer's folder, oldest
     first."""
-    found = {path.parent for place in PLACES for path in directory.glob(place)}
+    found = {path.parent for place in PLACES for path in find(directory, place)}
     return sorted(found, key=lambda path: (_age(path / "identity"), path))
 
 

@@ -25,7 +25,7 @@ import msgspec
 from trainvitals import wire
 from trainvitals.delivery.ledger import read_watermark
 from trainvitals.delivery.lock import claim
-from trainvitals.delivery.segments import SEGMENT_BYTES, segment_path, starts
+from trainvitals.delivery.segments import SEGMENT_BYTES, find, segment_path, starts
 from trainvitals.delivery.thinning import thin, unite
 from trainvitals.errors import ConfigurationError, TrainvitalsError
 
@@ -102,13 +102,13 @@ class Retention:
             return
         self._measured = now
         self._asked = False
-        self._others = sum(_size(path) for folder in self._neighbours() for path in folder.glob("*.seg"))
+        self._others = sum(_size(path) for folder in self._neighbours() for path in find(folder, "*.seg"))
         with suppress(OSError):  # somebody deleted the folder: what was known goes on
             free = shutil.disk_usage(self._path).free + self._total()
             self._limit = min(CAP_BYTES, int(CAP_SHARE * free)) if self._given is None else self._given
 
     def _neighbours(self) -> list[Path]:
-        return [path.parent for path in self._path.parents[1].glob("*/*/identity") if path.parent != self._path]
+        return [path.parent for path in find(self._path.parents[1], "*/*/identity") if path.parent != self._path]
 
     def _drop_acknowledged(self, size: int, committed: int) -> None:
         begins = sorted(self.sizes)

@@ -16,6 +16,7 @@ sequence number and payload. Numbers rise; one is missing only behind a gap that
 where the disk lost something.
 """
 
+import glob
 import os
 import struct
 import zlib
@@ -43,7 +44,13 @@ def segment_path(spool: Path, first: int) -> Path:
 
 def starts(spool: Path) -> list[int]:
     """The first numbers of the segments there are, rising."""
-    return sorted(int(path.stem) for path in spool.glob("*.seg") if path.stem.isdecimal())
+    return sorted(int(path.stem) for path in find(spool, "*.seg") if path.stem.isdecimal())
+
+
+def find(directory: Path, pattern: str) -> list[Path]:
+    """What there is in a directory in which others make and remove theirs meanwhile; a folder that vanishes under the
+    search is passed over, at which `Path.glob` raises before Python 3.13."""
+    return [directory / name for name in glob.iglob(pattern, root_dir=directory, include_hidden=True)]
 
 
 def write_all(descriptor: int, data: bytes | bytearray) -> None:

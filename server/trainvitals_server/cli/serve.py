@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from trainvitals import home
-from trainvitals_server import service
+from trainvitals_server import heap, service
 from trainvitals_server.cli.failure import Failure
 from trainvitals_server.cli.text import safe, show_json
 from trainvitals_server.errors import SettingsError
@@ -50,6 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
+    heap.share()
     try:
         service.run(settings(options), partial(announce, as_json=options.json))
     except SettingsError as error:

@@ -1,6 +1,7 @@
 """What a spool keeps under its cap: acknowledged records while there is room, events always, and exact counts."""
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -186,6 +187,27 @@ def test_a_spool_of_events_alone_takes_no_more_than_it_may(spool: Spool, tmp_pat
     spool.acknowledge(taken - 1)
     append(spool, notice(1000))
     assert spool.next == taken + 1
+
+
+def test_a_neighbour_that_goes_away_under_the_search_is_none_of_our_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server recovers what dead processes left, and removes it, whenever it likes: what is recorded then is written
+    all the same."""
+    spool = Spool(tmp_path / "spool/r/p", identity(), cap=CAP)
+    gone = left(tmp_path, [frame(0)], identity(run="gone")).parent
+    listing = os.scandir
+
+    def removing(path: Any) -> Any:
+        if path == os.fspath(gone) or path == gone:
+            monkeypatch.undo()
+            shutil.rmtree(gone)
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", removing)
+    append(spool, layout(100))
+    assert not gone.exists()
+    assert spool.next == 1
 
 
 def test_another_spool_that_fills_the_directory_leaves_room_for_the_newest_frames(tmp_path: Path) -> None:
