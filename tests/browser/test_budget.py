@@ -96,7 +96,7 @@ def test_what_is_planted_is_seen_at_every_zoom(open_run: Callable[..., Page], en
 
 
 def test_an_ended_run_that_is_only_looked_at_costs_heartbeats(open_run: Callable[..., Page], page: Page) -> None:
-    """From one heartbeat to the next but one, nothing is asked."""
+    """From one heartbeat to the next, nothing is asked."""
     beats: list[str] = []
 
     def hear(payload: str | bytes) -> None:
@@ -106,18 +106,18 @@ def test_an_ended_run_that_is_only_looked_at_costs_heartbeats(open_run: Callable
     page.on("websocket", lambda socket: socket.on("framereceived", hear))
     page = open_run(long_run.RUN, QUERY)
     until(page, SETTLED)
-    heartbeats(page, beats)
+    heartbeat(page, beats)
     page.evaluate("performance.clearResourceTimings()")
     beats.clear()
-    heartbeats(page, beats)
+    heartbeat(page, beats)
     assert all('"heartbeat"' in one for one in beats), beats
     assert page.evaluate(ASKED) == []
 
 
-def heartbeats(page: Page, heard: list[str]) -> None:
-    """Wait until two more have come."""
+def heartbeat(page: Page, heard: list[str]) -> None:
+    """Wait until one has come."""
     for _ in range(1200):
-        if sum('"heartbeat"' in one for one in heard) >= 2:
+        if any('"heartbeat"' in one for one in heard):
             return
         page.wait_for_timeout(50)
-    raise TimeoutError(f"expected two heartbeats, got {heard!r}")
+    raise TimeoutError(f"expected a heartbeat, got {heard!r}")
