@@ -36,16 +36,22 @@ class Story:
         told = zip(self.events, self.tellers, strict=False)  # another thread may be adding to one of them
         return [one for one, by in told if by[0] == rank]
 
-    def deaths(self) -> dict[str, float]:
-        """The producers that are known to have died without a word, and when each wrote last (Unix seconds)."""
+    def ends(self) -> dict[str, float]:
+        """The producers that have ended, and when each said so, or wrote last where it is known to have died without a
+        word (Unix seconds)."""
         told = zip(self.events, self.tellers, strict=False)
-        dead = ((by[1], one) for one, by in told if isinstance(one, wire.Notice) and one.code == heard.ORPHANED)
-        return {producer: one.time for producer, one in dead}
+        return {by[1]: one.time for one, by in told if _ends(one)}
 
     def until(self, step: int, endings: Mapping[str, int]) -> list[tuple[int, wire.Event]]:
         """Rank and event at or before a step, of each producer up to where its part of the run ends."""
         told = zip(self.events, self.tellers, strict=False)
         return [(by[0], one) for one, by in told if one.step <= step and events.counts(by[1], one.step, endings)]
+
+
+def _ends(event: wire.Event) -> bool:
+    if isinstance(event, wire.Lifecycle):
+        return event.state in ("finished", "failed")
+    return isinstance(event, wire.Notice) and event.code == heard.ORPHANED
 
 
 class Stories:

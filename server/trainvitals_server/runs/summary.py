@@ -37,6 +37,7 @@ UNKNOWN: Object = {
     "ranks": {"size": 1, "seen": 0, "states": {}, "troubled": []},
 }
 UNDER_WAY = ("starting", "live", "stalled")
+OVER = ("finished", "failed", "lost")
 KEPT_RUNS = 16384  # some 3 KiB each, and as much again while it is under way; a list of more is made anew each time
 OPEN_ALERTS = ("firing", "acknowledged", "regressed")
 
@@ -47,7 +48,7 @@ class Findings(NamedTuple):
     story: Story  # without its events
     alerts: list[Alert]
     nonfinite_layers: list[str]
-    deaths: dict[str, float]  # when those producers wrote last that are known to have died without a word
+    ends: dict[str, float]  # when those producers ended that have, by their own clock
 
 
 @dataclass
@@ -150,17 +151,19 @@ class Summaries:
             **self._describe(run, row),
             **self._progress(connection, run),
             **self._health(connection, run, _ending(row), ranks := self._ranks(connection, run)),
-            "last_seen": iso(self._last_seen(connection, run, row)),
+            **self._moments(connection, run, row),
             "ranks": ranks,
         }
 
-    def _last_seen(self, connection: Connection, run: str, row: Any) -> float:
-        """When there was contact last. Whoever brings what a dead process left is none: that one was seen when it wrote
-        last, however late its spool was found."""
-        seen, newest = float(row["last_seen"]), runs.newest_rows(connection, run)
-        if row["state"] != "lost" or self._pulse.connected(run) or not newest:
-            return seen
-        return min(seen, self._find(run).deaths.get(newest[0]["producer"], seen))
+    def _moments(self, connection: Connection, run: str, row: Any) -> Object:
+        """When there was contact last, and when the run ended. Whoever brings what a process left behind is no contact
+        with it: that one ended when it said so, or wrote last, however late its spool is found."""
+        moments = {"last_seen": row["last_seen"], "ended": row["ended"]}
+        newest = runs.newest_rows(connection, run)
+        if row["state"] in OVER and newest and not self._pulse.connected(run):
+            end = self._find(run).ends.get(newest[0]["producer"], row["last_seen"])
+            moments = {name: None if one is None else min(one, end) for name, one in moments.items()}
+        return {name: iso(one) for name, one in moments.items()}
 
     def _describe(self, run: str, row: Any) -> Object:
         return {
@@ -232,7 +235,7 @@ class Summaries:
             values = history.read_moment(connection, history.Question(run), counters).values
             rows = series.list_all(connection, run) if any(value > 0 for value in values.values()) else []
             bad = history.nonfinite_layers(rows, values)
-            found = Findings(story, alerts.find(connection, run), bad, told.deaths())
+            found = Findings(story, alerts.find(connection, run), bad, told.ends())
         vitals = Vitals(counters, values)
         with self._lock:
             if memory.version == version:

@@ -276,6 +276,17 @@ async def test_a_dead_process_was_seen_when_it_wrote_last(run: Run) -> None:
     assert run.summary()["last_seen"] == iso(run.hands.now - 61)
 
 
+@pytest.mark.parametrize("state", ["finished", "failed"])
+async def test_a_run_that_arrives_late_ended_when_it_said_so(run: Run, state: Any) -> None:
+    """Not when its spool was brought here."""
+    run.hands.turn(36_000)
+    who = await run.hello()
+    await run.tell(who, LOSS, frame(0, [1.0]), wire.Lifecycle(step=1, time=1e6 + 5, state=state))
+    run.leave(who)
+    assert await run.state() == state
+    assert run.summary()["ended"] == run.summary()["last_seen"] == iso(1e6 + 5)
+
+
 async def test_a_loss_that_is_explained_later_takes_the_better_reason(run: Run) -> None:
     """And a run that has said how it ended needs none."""
     who = await run.hello()
