@@ -15,7 +15,7 @@ test: $(VENV)/dev.ok chromium  ## all tests, with the coverage gate; those of th
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/browser --cov --cov-report= $(ARGS) \
 	  || [ $$? = 5 ]  # 5: none there that ARGS select
-	$(BIN)/python -m pytest tests/browser --cov --cov-append --cov-report= $(ARGS) || [ $$? = 5 ]
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile tests/browser --cov --cov-append --cov-report= $(ARGS) || [ $$? = 5 ]
 	$(BIN)/python -m coverage report --skip-covered --fail-under=85
 
 chaos: $(VENV)/dev.ok  ## every fault, the long ones too (about three quarters of an hour); the table at the end goes into docs/delivery.md
