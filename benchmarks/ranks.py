@@ -189,7 +189,7 @@ def report(size: int, directory: str) -> Iterator[list[str]]:
         most, found = judge([Path(one) for one in own])
         weights = f"{most[apart.WEIGHTS] - 1:.1e}" if apart.WEIGHTS in most else "-"
         fired = [finding for finding in found if finding.active]
-        texts = "; ".join(finding.text for finding in fired[:1]) + (f" ({len(fired)} layers)" if fired else "silent")
+        texts = "; ".join(finding.text for finding in fired[:1]) + (f" ({len(fired)} in all)" if fired else "silent")
         kind = "planted" if case in PLANTED else "healthy"
         yield [str(size), kind, case.name, weights, f"{most[apart.VARIANCES]:.3g}", texts]
 
