@@ -69,6 +69,11 @@ def compare(values: Floats, there: Bools) -> Floats:
     return np.concatenate(list(np.where(there, parts, np.nan)), axis=1)
 
 
+def tells(block: Block, measure: Measure) -> bool:
+    """Whether a block tells of this measure: most tell of no comparison, and are looked at for every frame."""
+    return bool(select(block, measure.kind, measure.stat + PARTS[0]).layers)
+
+
 def farthest(block: Block, measure: Measure) -> Farthest:
     """What a block tells of this measure."""
     found = [select(block, measure.kind, measure.stat + part) for part in PARTS]

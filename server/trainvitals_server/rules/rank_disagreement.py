@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainvitals_server.rules.apart import VARIANCES, WEIGHTS, Farthest, Measure, farthest
+from trainvitals_server.rules.apart import VARIANCES, WEIGHTS, Farthest, Measure, farthest, tells
 from trainvitals_server.rules.block import Block, Bools, Finding, Severity
 
 RULE = "rank_disagreement"
@@ -66,9 +66,9 @@ def fold(state: State, block: Block) -> tuple[State, list[Finding]]:
 
 def judge(track: Track, block: Block, limits: Limits) -> tuple[Track, list[Finding]]:
     """Judge one measure; the same track where nothing has changed."""
-    seen = farthest(block, limits.measure)
-    if not seen.value.size:
+    if not tells(block, limits.measure) or not len(block.steps):
         return track, []
+    seen = farthest(block, limits.measure)
     track = widen(track, seen.layers)
     own = np.array([track.layers.index(layer) for layer in seen.layers], np.intp)
     before = np.frombuffer(track.marks, np.int8).reshape(3, len(track.layers))
